@@ -1,0 +1,158 @@
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+import sklearn.metrics
+
+from cd4ml.base.errors import Cd4mlError, DataError, ParameterError
+from cd4ml.model.evaluation import Interval, Resampling, Scored, evaluate_predictions, predict_baseline
+from cd4ml.model.metrics import METRICS, find_metric
+
+
+@pytest.fixture(autouse=True)
+def no_warnings():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def make_binary(n=300, seed=0, kind=bool):
+    rng = np.random.default_rng(seed)
+    chance = rng.random(n).round(1)  # rounded, so that there are ties
+    y = pd.Series((rng.random(n) < chance).astype(kind))
+    return y, pd.DataFrame({"prediction": (chance > 0.5).astype(kind), "probability": chance})
+
+
+@pytest.mark.parametrize(("name", "reference", "column"), [
+    ("roc_auc", sklearn.metrics.roc_auc_score, "probability"),
+    ("average_precision", sklearn.metrics.average_precision_score, "probability"),
+    ("log_loss", sklearn.metrics.log_loss, "probability"),
+    ("brier", sklearn.metrics.brier_score_loss, "probability"),
+    ("accuracy", sklearn.metrics.accuracy_score, "prediction"),
+])
+@pytest.mark.parametrize("kind", [bool, int])
+def test_binary_metrics_equal_sklearns(name, reference, column, kind):
+    y, predictions = make_binary(kind=kind)
+    weights = np.random.default_rng(1).integers(0, 4, len(y)).astype(float)
+    measure = METRICS[name].prepare(y.to_numpy(), predictions)
+    assert np.isclose(measure(weights), reference(y, predictions[column], sample_weight=weights))
+
+
+@pytest.mark.parametrize(("name", "reference"), [
+    ("rmse", sklearn.metrics.root_mean_squared_error), ("mae", sklearn.metrics.mean_absolute_error),
+    ("r2", sklearn.metrics.r2_score)])
+def test_regression_metrics_equal_sklearns(name, reference):
+    rng = np.random.default_rng(0)
+    y, guess, weights = rng.normal(size=50), rng.normal(size=50), rng.integers(1, 4, 50).astype(float)
+    measure = METRICS[name].prepare(y, pd.DataFrame({"prediction": guess}))
+    assert np.isclose(measure(weights), reference(y, guess, sample_weight=weights))
+
+
+def test_multiclass_metrics_equal_sklearns():
+    rng = np.random.default_rng(0)
+    y = rng.choice(["a", "b", "c"], 90)
+    shares = pd.DataFrame(rng.dirichlet([1, 1, 1], 90), columns=[f"probability_{c}" for c in "abc"])
+    guess = np.array(list("abc"))[shares.to_numpy().argmax(axis=1)]
+    predictions, ones = shares.assign(prediction=guess), np.ones(90)
+    assert np.isclose(METRICS["log_loss"].prepare(y, predictions)(ones), sklearn.metrics.log_loss(y, shares))
+    assert np.isclose(METRICS["macro_f1"].prepare(y, predictions)(ones),
+                      sklearn.metrics.f1_score(y, guess, average="macro"))
+
+
+def test_bca_agrees_with_scipy():
+    rng = np.random.default_rng(0)
+    y = pd.Series(rng.lognormal(size=80))
+    scored = Scored(y, pd.DataFrame({"prediction": np.zeros(80)}), "regression")
+    ours = evaluate_predictions(scored, ["mae"], Resampling(0.9, 20_000, 0))["mae"]
+    theirs = scipy.stats.bootstrap((y.to_numpy(),), np.mean, confidence_level=0.9, n_resamples=20_000, rng=1)
+    low, high = theirs.confidence_interval
+    assert np.allclose([ours.low, ours.high], [low, high], rtol=0.015)
+    wider = evaluate_predictions(scored, ["mae"], Resampling(0.95, 20_000, 0))["mae"]
+    assert np.allclose([wider.lower, wider.upper], [ours.low, ours.high])  # one-sided 95 % are the ends of 90 %
+
+
+def test_the_lower_bound_covers_as_often_as_it_says():
+    missed = 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        scored = Scored(pd.Series(rng.normal(1, 1, 60)), pd.DataFrame({"prediction": np.zeros(60)}), "regression")
+        missed += evaluate_predictions(scored, ["bias"], Resampling(0.9, 300, seed))["bias"].lower > 1
+    assert 8 <= missed <= 36  # 20 of 200 expected
+
+
+def test_days_that_differ_widen_the_interval():
+    rng = np.random.default_rng(0)
+    day = pd.Series(np.repeat(range(20), 50))
+    y = pd.Series(rng.normal(size=20)[day] + rng.normal(0, 0.1, 1000))
+    predictions = pd.DataFrame({"prediction": np.zeros(1000)})
+    by_day, by_row = (evaluate_predictions(Scored(y, predictions, "regression", unit), ["rmse"])["rmse"]
+                      for unit in (day, None))
+    assert by_day.high - by_day.low > 4 * (by_row.high - by_row.low)
+    assert (by_day.units, by_row.units) == (20, 1000)
+
+
+def test_one_class_leaves_auc_undefined_and_the_rest_defined():
+    y, predictions = make_binary()
+    found = evaluate_predictions(Scored(y & False, predictions, "binary"))
+    assert str(found["roc_auc"]) == "undefined"
+    assert found["roc_auc"].to_dict()["low"] is None
+    assert found["brier"].is_defined
+
+
+def test_one_row_one_unit_and_constant_predictions():
+    y, predictions = make_binary()
+    assert "undefined" in str(evaluate_predictions(Scored(y[:1], predictions[:1], "binary"), ["brier"])["brier"])
+    one_day = Scored(y, predictions, "binary", pd.Series(["monday"] * len(y)))
+    assert "undefined" in str(evaluate_predictions(one_day)["roc_auc"])
+    constant = evaluate_predictions(Scored(y, predictions.assign(probability=0.4), "binary"), ["roc_auc"])["roc_auc"]
+    assert (constant.value, constant.low, constant.high) == (0.5, 0.5, 0.5)
+
+
+def test_all_right_is_not_certainty():
+    y = pd.Series(["a", "b"] * 15)
+    scored = Scored(y, pd.DataFrame({"prediction": y}), "multiclass")
+    found = evaluate_predictions(scored, ["accuracy"])["accuracy"]
+    assert np.isclose(found.lower, 0.05 ** (1 / 30))
+    assert found.low < found.lower < 1 == found.high
+
+
+@pytest.mark.parametrize("change", ["rows", "nan", "none", "column"])
+def test_what_cannot_be_scored(change):
+    y, predictions = make_binary()
+    y, predictions = {"rows": (y, predictions[1:]), "none": (y[:0], predictions[:0]),
+                      "nan": (y.astype("boolean").where(y), predictions),
+                      "column": (y, predictions[["prediction"]])}[change]
+    with pytest.raises(DataError):
+        Scored(y, predictions, "binary")
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_same_seed_same_interval(seed):
+    scored = Scored(*make_binary(), "binary")
+    assert evaluate_predictions(scored, (), Resampling(seed=seed)) == evaluate_predictions(
+        scored, (), Resampling(seed=seed))
+
+
+def test_unknown_metric():
+    with pytest.raises(ParameterError, match="Did you mean 'rmse'"):
+        find_metric("rmsee", "regression")
+
+
+@pytest.mark.parametrize(("target", "task"), [
+    (pd.Series([True, False, False]), "binary"), (pd.Series([True, True]), "binary"),
+    (pd.Series(list("aab")), "multiclass"), (pd.Series([1.0, 2.0]), "regression")])
+def test_baseline_can_be_scored(target, task):
+    predictions = predict_baseline(target, target.index, task)
+    assert evaluate_predictions(Scored(target, predictions, task))
+    with pytest.raises(Cd4mlError):
+        predict_baseline(target[:0], target.index, task)
+
+
+@pytest.mark.parametrize(("interval", "text"), [
+    (Interval(0, 0, 0, 0.95, 5), "0 ± 0"), (Interval(-0.0003, -0.02, 0.02, 0.95, 5), "0.00 ± 0.02"),
+    (Interval(-1.5, -1.7, -1.3, 0.95, 5), "−1.5 ± 0.2"), (Interval(0.5, 0.4051, 0.5949, 0.95, 5), "0.50 ± 0.09"),
+    (Interval(1e6, 0.9e6, 1.1e6, 0.95, 5), "1,000,000 ± 100,000")])
+def test_rounding(interval, text):
+    assert str(interval) == text

@@ -1,0 +1,88 @@
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cd4ml.base.errors import DataError
+from cd4ml.model.evaluation import Interval, Scored
+from cd4ml.model.figures import draw_drift, draw_errors, draw_forest, draw_metrics, draw_roc_pr, measure_calibration
+
+RNG = np.random.default_rng(0)
+N = 600
+CHANCE = RNG.random(N)
+BINARY = Scored(pd.Series(RNG.random(N) < CHANCE),
+                pd.DataFrame({"prediction": CHANCE > 0.5, "probability": CHANCE}), "binary")
+SHARES = pd.DataFrame(RNG.dirichlet([1, 1, 1], N), columns=[f"probability_{c}" for c in "abc"])
+GUESS = np.array(list("abc"))[SHARES.to_numpy().argmax(axis=1)]
+MULTICLASS = Scored(pd.Series(RNG.choice(list("abc"), N)), SHARES.assign(prediction=GUESS), "multiclass")
+REGRESSION = Scored(pd.Series(CHANCE), pd.DataFrame({"prediction": CHANCE + 0.1}), "regression")
+
+
+@pytest.mark.parametrize("scored", [BINARY, MULTICLASS, REGRESSION], ids=lambda scored: scored.task)
+def test_each_figure_has_its_words_and_is_well_formed(scored):
+    for plot in draw_errors(scored):
+        html = plot._repr_html_()
+        assert plot.title.endswith("?")
+        assert plot.caption.endswith(".")
+        assert plot.title in html or plot.is_dense
+        ET.fromstring(html.replace("&nbsp;", " ").replace('">' + "<figcaption", '"/><figcaption'))
+        assert len(html) < 200_000
+
+
+@pytest.mark.parametrize("scored", [
+    Scored(BINARY.y & False, BINARY.predictions, "binary"),
+    Scored(BINARY.y, BINARY.predictions.assign(probability=0.5), "binary"),
+    Scored(BINARY.y[:1], BINARY.predictions[:1], "binary"),
+    Scored(REGRESSION.y[:1], REGRESSION.predictions[:1], "regression"),
+    Scored(pd.Series(GUESS), MULTICLASS.predictions, "multiclass"),
+], ids=["one class", "constant", "one row", "one row", "no mistakes"])
+@pytest.mark.filterwarnings("error")
+def test_degenerate_rows_can_be_drawn(scored):
+    assert all(plot._repr_html_() for plot in draw_errors(scored))
+
+
+@pytest.mark.parametrize("scored", [BINARY, MULTICLASS, REGRESSION], ids=lambda scored: scored.task)
+def test_a_figure_drawn_again_has_the_same_bytes(scored):
+    for plot in draw_errors(scored):
+        assert len({plot.to_bytes(), plot.to_bytes()}) == 1
+        assert len({plot.to_bytes("png"), plot.to_bytes("png")}) == 1
+
+
+def test_one_class_has_no_curve():
+    with pytest.raises(DataError, match="Only one class"):
+        draw_roc_pr(Scored(BINARY.y & False, BINARY.predictions, "binary"))
+
+
+def test_nothing_to_draw():
+    for draw in (lambda: draw_forest({}, "How?", "x"), lambda: draw_drift([])):
+        with pytest.raises(DataError):
+            draw()
+
+
+def test_undefined_intervals_are_drawn_as_gaps():
+    nan = float("nan")
+    undefined = Interval(nan, nan, nan, 0.95, 1)
+    assert "undefined" in draw_metrics({"roc_auc": undefined}).caption
+    assert draw_forest({"a": undefined}, "How?", "x").caption == "Undefined in each."
+
+
+def test_drift_ranks_and_names():
+    plot = draw_drift([SimpleNamespace(name="a", psi=0.1), SimpleNamespace(name="b", psi=0.3)])
+    assert plot.caption == "1 of 2 features moved: b."
+
+
+def test_calibration_counts_every_row():
+    table = measure_calibration(BINARY)
+    assert table["n"].sum() == N
+    assert (table["low"] <= table["actual"]).all()
+    assert (table["high"] <= 1).all()
+
+
+def test_no_pyplot():
+    code = "import sys, cd4ml.model.figures as f\n"
+    code += "f._new_figure('?', 2, 2); sys.exit('matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
