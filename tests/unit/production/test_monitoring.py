@@ -1,0 +1,114 @@
+"""What a window says, with rows of older releases, without rows, and through the real notebook."""
+
+import datetime as dt
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cd4ml.base.errors import ReleaseError
+from cd4ml.base.fingerprint import hash_bytes
+from cd4ml.base.params import Resolved
+from cd4ml.base.settings import Settings, load_settings
+from cd4ml.base.store import Store
+from cd4ml.data.profile import profile_frame
+from cd4ml.delivery.release import Event, Release, add_event
+from cd4ml.production.monitoring import Baseline, read_baseline, read_window, run_monitoring, summarise_window
+from cd4ml.production.predictions import Prediction, PredictionLog
+
+AT = dt.datetime(2013, 7, 31, 12, tzinfo=dt.UTC)
+TRAIN = pd.DataFrame({"temp": np.random.default_rng(1).normal(60, 10, 3000), "late": [True, False] * 1500})
+RELEASE = Release("flights", 2, "2026-01-02", "binary", "late", (("temp", "float64"),), (False, True), {}, {}, None, {})
+BASELINE = Baseline(RELEASE, profile_frame(TRAIN, ["temp"]))
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    places = {"ROOT": Path(__file__).parents[3], "RUN_STORE": tmp_path / "run", "DATA_STORE": tmp_path / "data",
+              "RELEASE_STORE": tmp_path / "releases", "PREDICTION_LOG": tmp_path / "log.db"}
+    for name, place in places.items():
+        monkeypatch.setenv(f"CD4ML_{name}", str(place))
+    return load_settings()
+
+
+def promote_toy(settings: Settings) -> None:
+    store, profile = Store(settings.release_store), json.dumps(BASELINE.profile.to_dict()).encode()
+    store.write("flights/2/profile.json", profile)
+    store.write("flights/2/manifest.json", replace(RELEASE, files={"profile.json": hash_bytes(profile)}).to_json())
+    add_event(store, "flights", lambda number, _: Event(number, "promote", 2, None, "", "ada", "", "ci"))
+
+
+def log_rows(settings: Settings, count: int, days_apart: float, shift: float = 0.0) -> None:
+    values = np.random.default_rng(2).normal(60 + shift, 10, count)
+    PredictionLog(Path(settings.prediction_log)).append([
+        Prediction(f"p{i}", f"r{i}", AT - dt.timedelta(days=i * days_apart), "flights", 2, {"temp": float(value)},
+                   {"prediction": False, "probability": 0.2}, 0.004) for i, value in enumerate(values)])
+
+
+def make_rows(count: int, release: int, **columns: object) -> pd.DataFrame:
+    return pd.DataFrame({"request_id": [f"r{i}" for i in range(count)], "seconds": 0.1, "release": release,
+                         "at": pd.date_range(AT, periods=count, freq="min"), "prediction": True, "probability": 0.5,
+                         **columns})
+
+
+def test_the_window_ends_with_the_last_prediction(settings: Settings) -> None:
+    assert len(read_window(settings, "flights", 30)) == 0
+    log_rows(settings, 60, days_apart=1)
+    found = read_window(settings, "flights", 30)
+    assert len(found) == 30
+    assert found["at"].max() == AT
+
+
+def test_rows_that_were_never_asked_for_a_feature_do_not_count_as_missing() -> None:
+    temps = np.random.default_rng(3).normal(60, 10, 600)
+    old, new = make_rows(500, 1), make_rows(600, 2, temp=temps)
+    report = summarise_window(pd.concat([old, new], ignore_index=True), BASELINE, 0.2)
+    assert report.alarms == ()
+    assert report.drift[0].n == 600
+    assert report.rows == 1100
+    gone = summarise_window(make_rows(600, 2, temp=None), BASELINE, 0.2)
+    assert "missing in 100% of the rows" in gone.alarms[0].meaning
+    assert summarise_window(old, BASELINE, 0.2).drift == ()
+
+
+def test_predictions_of_each_task_are_summarised() -> None:
+    rows = make_rows(4, 2, temp=60.0)
+    assert summarise_window(rows, BASELINE, 0.2).predictions == {"share of True": 1.0, "mean probability": 0.5}
+    numbers = replace(BASELINE, release=replace(RELEASE, task="regression"))
+    assert summarise_window(rows.assign(prediction=[1, 2, 3, 4]), numbers, 0.2).predictions["p50"] == 2.5
+    classes = replace(BASELINE, release=replace(RELEASE, task="multiclass"))
+    found = summarise_window(rows.assign(prediction=list("aabc")), classes, 0.2).predictions
+    assert found == {"share of a": 0.5, "share of b": 0.25, "share of c": 0.25}
+
+
+def test_few_rows_raise_no_false_alarm() -> None:
+    rng, alarms = np.random.default_rng(4), 0
+    for _ in range(200):
+        alarms += bool(summarise_window(make_rows(20, 2, temp=rng.normal(60, 10, 20)), BASELINE, 0.2).alarms)
+    assert alarms <= 20
+
+
+def test_without_a_champion_there_is_nothing_to_hold_it_against(settings: Settings) -> None:
+    with pytest.raises(ReleaseError, match="cd4ml release flights"):
+        read_baseline(settings, "flights")
+
+
+@pytest.mark.parametrize(("count", "said"), [(0, "has not been asked anything yet"),
+                                             (400, "1 of 1 features drifted (temp)")])
+def test_the_notebook_shows_and_records_the_report(settings: Settings, count: int, said: str) -> None:
+    promote_toy(settings)
+    log_rows(settings, count, days_apart=0.01, shift=20)
+    params = Resolved("flights", "default", {"monitor": {"days": 30, "alarm_psi": 0.2}}, {}, {})
+    done = run_monitoring(settings, "flights", params, AT)
+    page = Path(done.report)
+    assert said in done.summary
+    assert said in page.read_text()
+    assert "Traceback (most" not in page.read_text()
+    recorded = json.loads((page.parent / "results.json").read_text())["results"][0]
+    assert recorded["name"] == "monitoring"
+    assert recorded["value"]["rows"] == count
+    assert not (page.parent / "step.json").exists()
+    assert page.parent.name.startswith("20130731-120000-")

@@ -1,0 +1,56 @@
+"""What the app says when the model itself goes wrong."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from cd4ml.base.settings import load_settings
+from cd4ml.delivery.release import Release
+from cd4ml.production.champion import Champion
+from cd4ml.production.predictions import summarise_log
+from cd4ml.production.requests import read_features
+from cd4ml.production.serving import make_app, read_keys
+
+ROOT = Path(__file__).parents[3]
+
+
+class BrokenModel:
+    feature_names_in_ = ("x",)
+    failure: Exception | None = None
+
+    def predict(self, X: object) -> list[float]:
+        if self.failure:
+            raise self.failure
+        return [float("nan")]
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[TestClient]:
+    settings = replace(load_settings(ROOT), release_store=str(tmp_path / "releases"),
+                       prediction_log=str(tmp_path / "log.db"))
+    app = make_app(settings, "toy")
+    release = Release("toy", 1, "", "regression", "y", (("x", "float64"),), (), {"decision": {}}, {}, None, {})
+    app.state.service.watch.champion = Champion(release, BrokenModel(), read_features(release))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.mark.parametrize(("failure", "status"), [(ValueError("x is too large"), 422), (TypeError("secret detail"), 500),
+                                                 (None, 500)])
+def test_a_failing_model_is_told_without_its_trace(client: TestClient, tmp_path: Path, failure: Exception | None,
+                                                   status: int) -> None:
+    client.app.state.service.watch.champion.model.failure = failure
+    reply = client.post("/predict", json={"x": 1.0})
+    assert reply.status_code == status
+    assert "Traceback" not in reply.text
+    assert "secret" not in reply.text
+    assert summarise_log(tmp_path / "log.db", "toy").count == 0
+    assert f'status="{status}"' in client.get("/metrics").text
+
+
+def test_keys_are_trimmed_and_loopback_needs_none() -> None:
+    assert read_keys("127.9.9.9", {}) == read_keys("localhost", {}) == ()
+    assert read_keys("0.0.0.0", {"CD4ML_API_KEYS": " a ,,b"}) == ("a", "b")
