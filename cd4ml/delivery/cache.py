@@ -64,15 +64,16 @@ def find_reachable(sources: Iterable[str], home: Path, package: str) -> dict[str
         path = _find_module(name, home, package)
         if path is None or name in found:
             continue
-        found[name] = _hash_module(path, path.stat().st_mtime_ns)
         parent = name if path.name == "__init__.py" else name.rpartition(".")[0]
-        waiting += _list_imports(path.read_text(encoding="utf-8"), parent)
+        found[name], imports = _read_module(path, path.stat().st_mtime_ns, parent)
+        waiting += imports
     return dict(sorted(found.items()))
 
 
 @functools.lru_cache(maxsize=4096)
-def _hash_module(path: Path, modified: int) -> str:
-    return hash_code(path.read_text(encoding="utf-8"))
+def _read_module(path: Path, modified: int, parent: str) -> tuple[str, list[str]]:
+    source = path.read_text(encoding="utf-8")
+    return hash_code(source), _list_imports(source, parent)
 
 
 def _find_module(name: str, home: Path, package: str) -> Path | None:

@@ -30,7 +30,7 @@ def execute_notebook(notebook: Path, folder: Path, params: Mapping[str, Any]) ->
     output = folder / notebook.name
     title = f"Step '{notebook.stem}'"
     origin = f"{params.get('problem', 'cd4ml')} · {notebook.stem}"
-    with _keep_page(output, origin), _quiet_papermill(), _point_home(notebook), _make_sockets() as sockets:
+    with _keep_page(output, origin), _quiet_papermill(), _prepare_environment(notebook), _make_sockets() as sockets:
         try:
             papermill.execute_notebook(notebook, output, dict(params), progress_bar=False, kernel_name="python3",
                                        language="python", resources={"metadata": {"path": str(folder)}},
@@ -58,16 +58,20 @@ def _make_sockets() -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def _point_home(notebook: Path) -> Iterator[None]:
-    before = os.environ.get("CD4ML_ROOT")
+def _prepare_environment(notebook: Path) -> Iterator[None]:
+    """Give the kernel its home, and let OpenMP's threads sleep while they wait: spinning ones block each other."""
+    wanted = {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive")}
     with contextlib.suppress(SettingsError):  # a notebook outside of any workbench has no home
-        os.environ["CD4ML_ROOT"] = str(find_root(notebook.parent))
+        wanted["CD4ML_ROOT"] = str(find_root(notebook.parent))
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
     try:
         yield
     finally:
-        os.environ.pop("CD4ML_ROOT", None)
-        if before is not None:
-            os.environ["CD4ML_ROOT"] = before
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 @contextlib.contextmanager
