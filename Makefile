@@ -9,6 +9,9 @@ unexport PYTHONDONTWRITEBYTECODE
 # Another environment that happens to be active must not leak into this one.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
+# OpenMP's threads sleep while they wait: spinning ones of two processes block each other.
+export OMP_WAIT_POLICY ?= passive
+
 # The Python that .venv is made with; empty takes the first usable one of python3, python3.13, python3.12, python3.11.
 PYTHON ?=
 export PYTHON
@@ -76,7 +79,8 @@ bench: $(READY) ## Measure against peers and print ratios
 		if [[ -e $$file ]]; then $(BIN)/python "$$file"; else echo "No benchmark yet: benchmarks/bench_*.py"; fi; done
 
 notebooks: $(READY) ## Execute the module notebooks again and save their outputs
-	for folder in $(NOUNS); do $(BIN)/nbdev-test "$$folder" --save; done
+	for folder in $(NOUNS) nbs/index.ipynb; do $(BIN)/nbdev-test "$$folder" --save; done
+	$(BIN)/nbdev-test nbs/guide --save --ignore-fname none
 	$(BIN)/nbdev-clean
 
 lock: $(READY) ## Write the locks again (UPGRADE=--upgrade for newer versions)

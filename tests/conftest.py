@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # No test may phone home, open a window or depend on the settings of whoever runs it.
 os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MPLBACKEND": "Agg"}
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # workers share the cores
 NO_SKIP = os.environ.pop("CD4ML_NO_SKIP", "") == "1" or os.environ.get("TESTS_NO_SKIP") == "1"
 if NO_SKIP:
     os.environ["TESTS_NO_SKIP"] = "1"  # for xdist's workers, which inherit the environment

@@ -7,6 +7,7 @@ __all__ = ['Wish', 'Outcome', 'release_problem', 'watch_champion', 'roll_back', 
 
 # %% ../../nbs/delivery/84_promotion.ipynb #5ab355b1
 import datetime as dt
+import html
 import os
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -62,6 +63,11 @@ class Outcome:
         """Return the outcome as plain data, for `--json`."""
         return {name: value for name, value in asdict(self).items() if name != "run"} | {"run": self.run.to_dict()}
 
+    def _repr_html_(self) -> str:
+        return (f"<h3>{html.escape(self.problem)} release {self.version}: {self.decision}</h3>"
+                f"<p>{'It serves' if self.promoted else 'It does not serve'}: {html.escape(self.reason)}.</p>"
+                f"{self.run._repr_html_()}")
+
 # %% ../../nbs/delivery/84_promotion.ipynb #9d0c4be8
 def release_problem(order: Order, wish: Wish) -> Outcome:
     """Deliver `order`, bundle it as a release and promote it if the gate and `wish` allow.
@@ -81,9 +87,9 @@ def release_problem(order: Order, wish: Wish) -> Outcome:
     promoted, reason = _decide_promotion(order, release, found is not None, wish)
     moves = promoted and find_champion(store, problem) != release.version
     if moves:
-        _move_champion(settings, release, "promote", replace(wish, why=reason))
+        _move_champion(settings, release, "promote", replace(wish, why=wish.why or reason))
     elif release.decision != "pass" and found is None:
-        _record_event(settings, release, "refuse", replace(wish, why=reason))
+        _record_event(settings, release, "refuse", replace(wish, why=wish.why or reason))
     if moves or found is None:
         mirror_registry(settings, problem)
     return Outcome(problem, release.version, release.decision, promoted, f"{store.url}/{release.folder}",

@@ -8,7 +8,6 @@ __all__ = ['Action', 'Release', 'read_manifest', 'Event', 'read_history', 'find_
 
 # %% ../../nbs/delivery/80_release.ipynb #5ab355b1
 import datetime as dt
-import html
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -18,8 +17,10 @@ from typing import Any, Literal
 from ..base.errors import ReleaseError, StoreError
 from ..base.fingerprint import hash_bytes, hash_json
 from ..base.store import Store, read_verified
+from .report import format_facts
 from .results import Result
 from .runs import Run
+from ..model.evaluation import Interval
 from ..model.problem import Problem
 from ..model.training import load_model
 
@@ -57,11 +58,8 @@ class Release:
         return json.dumps({**plain, "sha256": hash_json(plain)}, indent=1, ensure_ascii=False).encode()
 
     def _repr_html_(self) -> str:
-        metrics = "".join(f"<dt>{html.escape(name)}</dt><dd>{value['value']:.4g} ({value['low']:.4g} to "
-                          f"{value['high']:.4g})</dd>" for name, value in self.run["metrics"].items()
-                          if value["value"] is not None and value["low"] is not None)
-        return (f"<h3>{html.escape(self.problem)} release {self.version}: {html.escape(self.decision)}</h3>"
-                f"<dl>{metrics}</dl>")
+        metrics = {name: Interval.from_dict(one) for name, one in self.run["metrics"].items()}
+        return f"<h3>{self.problem} release {self.version}: {self.decision}</h3>{format_facts(metrics)}"
 
 # %% ../../nbs/delivery/80_release.ipynb #17ba16da
 def read_manifest(data: bytes, where: str) -> Release:

@@ -24,6 +24,7 @@ from ..base.fingerprint import hash_json
 from ..base.store import Store, write_atomic
 from ..data.snapshot import read_snapshot
 from .provenance import Provenance, read_provenance, read_requirements
+from .report import format_facts
 from .results import Result, read_record
 from .steps import Order, StepRun, StepStopped, run_steps
 from cd4ml.delivery.tracking import (
@@ -35,6 +36,7 @@ from cd4ml.delivery.tracking import (
     log_step,
     open_tracker,
 )
+from ..model.evaluation import Interval
 from ..model.training import TRUSTED_TYPES, load_model
 
 # %% ../../nbs/delivery/50_runs.ipynb #922b19a9
@@ -59,6 +61,10 @@ class Run:
     def to_dict(self) -> dict[str, Any]:
         """Return the run as plain data, as it is stored in run.json."""
         return {"format": 1, **asdict(self)}
+
+    def _repr_html_(self) -> str:
+        steps = {step.name: f"{step.status} ({step.seconds:.1f} s)" for step in self.steps}
+        return format_facts(steps | {name: Interval.from_dict(one) for name, one in self.metrics.items()})
 
     def read_results(self) -> dict[str, Result]:
         """Return all results of the run's steps by name, with absolute paths."""

@@ -15,6 +15,7 @@ from ..base.settings import Settings
 from ..base.store import Store, write_atomic
 from .release import Event, Release, find_champion, list_releases, read_file, read_history
 from .report import format_facts, read_page_file, read_style
+from ..model.evaluation import Interval
 from ..model.gate import Decision
 from ..model.problem import find_problem, list_problems
 
@@ -83,8 +84,6 @@ def build_site(settings: Settings) -> Path:
 
 
 def _summarise(release: Release) -> dict[str, Any]:
-    from cd4ml.model.evaluation import Interval
-
     first = next(iter(release.run["metrics"].values()), None)
     return {"version": release.version, "decision": release.decision, "mark": MARKS[release.decision],
             "headline": str(Interval.from_dict(first)) if first else "", "variant": release.run["variant"],

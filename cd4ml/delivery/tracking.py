@@ -29,8 +29,13 @@ def connect_mlflow(settings: Settings) -> Any:
     """
     os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true",
                       MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false")
+    import warnings
+
     import filelock
-    import mlflow
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tqdm's advice on notebook widgets, which nobody asked for
+        import mlflow
 
     folder = Path(settings.run_store)
     folder.mkdir(parents=True, exist_ok=True)

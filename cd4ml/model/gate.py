@@ -211,7 +211,8 @@ def judge_candidate(
     found = {result.status for result in results}
     status: Status = "fail" if "fail" in found else "inconclusive" if "inconclusive" in found else "pass"
     if status == "pass":
-        return Decision(status, tuple(results), f"All {len(results)} rules passed")
+        words = f"All {len(results)} rules passed" if len(results) > 1 else "Its one rule passed"
+        return Decision(status, tuple(results), words)
     decisive = [result for result in results if result.status == status]
     told = "failed" if status == "fail" else "could not be decided"
     return Decision(status, tuple(results), f"{len(decisive)} of {len(results)} rules {told}: {decisive[0].reason}")

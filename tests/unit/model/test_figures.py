@@ -1,13 +1,13 @@
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from cd4ml.base.errors import DataError
+from cd4ml.data.drift import FeatureDrift
 from cd4ml.model.evaluation import Interval, Scored
 from cd4ml.model.figures import draw_drift, draw_errors, draw_forest, draw_metrics, draw_roc_pr, measure_calibration
 
@@ -71,7 +71,7 @@ def test_undefined_intervals_are_drawn_as_gaps():
 
 
 def test_drift_ranks_and_names():
-    plot = draw_drift([SimpleNamespace(name="a", psi=0.1), SimpleNamespace(name="b", psi=0.3)])
+    plot = draw_drift([FeatureDrift("a", 0.1, 0, 0, 0, 900), FeatureDrift("b", 0.3, 0, 0, 0, 900)])
     assert plot.caption == "1 of 2 features moved: b."
 
 
