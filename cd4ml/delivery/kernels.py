@@ -56,7 +56,7 @@ def _make_sockets() -> Iterator[Any]:
         where = {"transport": "ipc", "ip": f"{folder}/kernel"} if os.name == "posix" else {"transport": "tcp"}
         yield Config({"KernelManager": where})
 
-
+# %% ../../nbs/delivery/44_kernels.ipynb #1915e8e7
 @contextlib.contextmanager
 def _prepare_environment(notebook: Path) -> Iterator[None]:
     """Give the kernel its home, and let OpenMP's threads sleep while they wait: spinning ones block each other."""
@@ -87,7 +87,7 @@ def _quiet_papermill() -> Iterator[None]:
     finally:
         logger.setLevel(level)
 
-# %% ../../nbs/delivery/44_kernels.ipynb #1915e8e7
+# %% ../../nbs/delivery/44_kernels.ipynb #78d146d8
 @contextlib.contextmanager
 def _keep_page(output: Path, origin: str) -> Iterator[None]:
     try:

@@ -46,7 +46,7 @@ def connect_mlflow(settings: Settings) -> Any:
         client.search_experiments(max_results=1)
     return client
 
-
+# %% ../../nbs/delivery/10_tracking.ipynb #6336e9c2
 @contextlib.contextmanager
 def _quiet_mlflow() -> Iterator[None]:
     import logging
@@ -61,7 +61,7 @@ def _quiet_mlflow() -> Iterator[None]:
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
 
-# %% ../../nbs/delivery/10_tracking.ipynb #6336e9c2
+# %% ../../nbs/delivery/10_tracking.ipynb #1915e8e7
 @contextlib.contextmanager
 def explain_tracking(settings: Settings) -> Iterator[None]:
     """Turn what MLflow raises into a `StoreError` that names its address."""

@@ -84,5 +84,5 @@ def test_calibration_counts_every_row():
 
 def test_no_pyplot():
     code = "import sys, cd4ml.model.figures as f\n"
-    code += "f._new_figure('?', 2, 2); sys.exit('matplotlib.pyplot' in sys.modules)"
+    code += "f.make_figure('?', 2, 2); sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
