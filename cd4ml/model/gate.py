@@ -227,16 +227,17 @@ def render_decision(decision: Decision) -> str:
     rows = "".join(_render_result(result) for result in decision.results)
     heads = "".join(f'<th scope="col" style="text-align:left;padding:.2em .8em .2em 0">{text}</th>'
                     for text in ("", "Rule", "Interval", "Threshold", "Rows"))
-    return (f'<div class="decision"><p style="font-size:1.2em"><strong style="color:{colour}">{sign} '
-            f"{decision.status}</strong> {html.escape(decision.reason)}.</p>"
+    word = f'<strong style="color:var(--{decision.status}, {colour})">{sign} {decision.status}</strong>'
+    return (f'<div class="decision"><p style="font-size:1.2em">{word} {html.escape(decision.reason)}.</p>'
             f'<table style="border-collapse:collapse"><thead><tr>{heads}</tr></thead>'
             f"<tbody>{rows}</tbody></table></div>")
 
 
 def _render_result(result: RuleResult) -> str:
     sign, colour = SIGNS[result.status]
+    style = f"color:var(--{result.status}, {colour});white-space:nowrap"
     rows = f"{result.n:,}" if result.n else "–"
-    cells = (f'<strong style="color:{colour};white-space:nowrap">{sign} {result.status}</strong>',
+    cells = (f'<strong style="{style}">{sign} {result.status}</strong>',
              f"{html.escape(result.rule.label)}<br><small>{html.escape(result.reason)}</small>",
              _draw_bounds(result), f"{result.threshold:g}", rows)
     return f'<tr>{"".join(_CELL + cell + "</td>" for cell in cells)}</tr>'
@@ -254,6 +255,6 @@ def _draw_bounds(result: RuleResult) -> str:
     value, low, high, threshold = (f"{10 + 140 * (x - left) / span:.1f}" for x in points)
     text = f"{result.value:.4g}, from {result.low:.4g} to {result.high:.4g}; threshold {result.threshold:g}"
     return (f'<svg width="160" height="22" role="img" aria-label="{text}"><title>{text}</title>'
-            f'<line x1="{threshold}" x2="{threshold}" y1="1" y2="21" stroke="#333" stroke-dasharray="3 2"/>'
+            f'<line x1="{threshold}" x2="{threshold}" y1="1" y2="21" stroke="currentColor" stroke-dasharray="3 2"/>'
             f'<line x1="{low}" x2="{high}" y1="11" y2="11" stroke="#0072B2" stroke-width="3"/>'
             f'<circle cx="{value}" cy="11" r="4.5" fill="#0072B2"/></svg>')
