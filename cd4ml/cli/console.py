@@ -83,14 +83,26 @@ def make_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[objec
 
 # %% ../../nbs/cli/00_console.ipynb #133bd174
 class Progress:
-    """Report steps as they start and end, on stderr."""
+    """Report steps as they start and end, on stderr; a context, so that an error finds the terminal as it was."""
 
     def __init__(self) -> None:
         self.console = get_console(stderr=True)
+        self.running = ""
         self.status: Any = None
 
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        running = self.running
+        self.stop()
+        if running and kind is not None:
+            self.console.print(f"  {running:<9} stopped")
+
     def __call__(self, step: str, status: str, seconds: float) -> None:
+        """Report that `step` is running, or became `status` after `seconds`."""
         if status == "running":
+            self.running = step
             if self.console.is_terminal:
                 self.status = self.console.status(f"{step} is running")
                 self.status.start()
@@ -103,6 +115,7 @@ class Progress:
 
     def stop(self) -> None:
         """Take away the line that moves."""
+        self.running = ""
         if self.status is not None:
             self.status.stop()
             self.status = None

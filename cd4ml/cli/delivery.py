@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from cd4ml.delivery.runs import Run
     from cd4ml.delivery.steps import Order
 
-# %% ../../nbs/cli/10_delivery.ipynb #a0e7ed82
-def place_order(problem: str, params: str, overrides: list[str] | None, force: bool) -> "Order":
-    """Return the order for what the command line says, with progress on stderr."""
+# %% ../../nbs/cli/10_delivery.ipynb #d2f6a33a
+def place_order(problem: str, params: str, overrides: list[str] | None, force: bool, progress: Progress) -> "Order":
+    """Return the order for what the command line says, which reports to `progress`."""
     from dataclasses import replace
 
     from cd4ml.base.settings import load_settings
@@ -41,7 +41,7 @@ def place_order(problem: str, params: str, overrides: list[str] | None, force: b
     from cd4ml.delivery.steps import make_order
 
     order = make_order(load_settings(), problem, params, overrides or [])
-    return watch_champion(replace(order, force=force, report_progress=Progress()))
+    return watch_champion(replace(order, force=force, report_progress=progress))
 
 
 def read_clock() -> dt.datetime:
@@ -57,7 +57,8 @@ def run(problem: ProblemArgument, params: VariantOption = "default", override: O
     """
     from cd4ml.delivery.runs import run_delivery
 
-    done = run_delivery(place_order(problem, params, override, force), read_clock())
+    with Progress() as progress:
+        done = run_delivery(place_order(problem, params, override, force, progress), read_clock())
     show_result(as_json, done.to_dict(), lambda console: write_run(console, done))
 
 
@@ -99,8 +100,9 @@ def release(problem: ProblemArgument, params: VariantOption = "default", overrid
     """
     from cd4ml.delivery.promotion import Wish, release_problem
 
-    order = place_order(problem, params, override, force)
-    outcome = release_problem(order, Wish(read_clock(), promote, why))
+    with Progress() as progress:
+        order = place_order(problem, params, override, force, progress)
+        outcome = release_problem(order, Wish(read_clock(), promote, why))
     variants = sorted(path.stem for path in (order.settings.root / "params" / problem).glob("*.yaml"))
     others = [name for name in reversed(variants) if name not in ("default", params)]
     show_result(as_json, outcome.to_dict(), lambda console: write_outcome(console, outcome, others))

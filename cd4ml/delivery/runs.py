@@ -127,8 +127,9 @@ class Journal:
         closed = self.pool.submit(close_tracker, self.tracker.result(), status, metrics, params)
         addresses = [call.result() for call in self.calls]
         closed.result()
+        run, self.tracker = self.tracker.result().run, None
         self.pool.shutdown()
-        return self.tracker.result().run, next((address for address in addresses if address), "")
+        return run, next((address for address in addresses if address), "")
 
 # %% ../../nbs/delivery/50_runs.ipynb #7a899705
 def _log_step(find_tracker: Callable[[], Tracker], order: Order, ended: tuple[StepRun, int],
@@ -172,6 +173,10 @@ def run_delivery(order: Order, now: dt.datetime) -> Run:
     except StepStopped as stopped:
         failed = replace(draft, steps=(*steps, stopped.step), seconds=round(time.monotonic() - began, 3))
         raise _keep_failure(runs, failed, journal, stopped.__cause__) from stopped.__cause__
+    except BaseException:
+        with contextlib.suppress(Cd4mlError):  # the reason for the failure is what counts
+            journal.close("FAILED", {})
+        raise
 
 # %% ../../nbs/delivery/50_runs.ipynb #61114fa8
 def find_runs(order: Order) -> Path:
