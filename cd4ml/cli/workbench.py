@@ -7,14 +7,13 @@ __all__ = ['LAB_OPTIONS', 'site', 'lab', 'doctor']
 
 # %% ../../nbs/cli/40_workbench.ipynb #3e20d91c
 import os
-import subprocess
 import sys
 from dataclasses import asdict
+from importlib import resources
 from typing import Annotated
 
 import typer
 
-from ..base.errors import Cd4mlError
 from .console import JsonOption, make_table, show_result
 
 # %% ../../nbs/cli/40_workbench.ipynb #13bbab76
@@ -44,14 +43,12 @@ def lab(context: typer.Context) -> None:
     from cd4ml.base.settings import load_settings
 
     root = load_settings().root
-    environ = {**os.environ, "CD4ML_ROOT": str(root), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    config = [str(resources.files("cd4ml") / "pages" / "lab"), os.environ.get("JUPYTER_CONFIG_PATH", "")]
+    environ = {**os.environ, "CD4ML_ROOT": str(root), "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+               "JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, config))}
     command = [sys.executable, "-m", "jupyterlab", f"--notebook-dir={root}", "--LabApp.default_url=/lab/tree/nbs",
                *LAB_OPTIONS, *context.args]
-    try:
-        code = subprocess.run(command, env=environ, check=False).returncode
-    except OSError as error:
-        raise Cd4mlError("JupyterLab does not start", got=str(error), fix="pip install jupyterlab") from error
-    raise typer.Exit(code)
+    os.execve(sys.executable, command, environ)  # signals reach JupyterLab itself, and nothing is left behind
 
 # %% ../../nbs/cli/40_workbench.ipynb #b93bb496
 def doctor(as_json: JsonOption = False) -> None:
