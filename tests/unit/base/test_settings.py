@@ -1,0 +1,49 @@
+import pytest
+
+from cd4ml.base.errors import SettingsError
+from cd4ml.base.settings import KEYS, load_settings
+
+DEFAULTS = "\n".join(["[DEFAULT]", *(f"{key} = .cd4ml/{key}" for key in KEYS), "[local]", "[staging]",
+                      "release_store = s3://${BUCKET}/releases", ""])
+
+
+@pytest.fixture
+def bench(tmp_path):
+    """Return a folder with a settings.ini."""
+    (tmp_path / "settings.ini").write_text(DEFAULTS)
+    return tmp_path
+
+
+def test_it_is_found_from_any_folder_below(bench):
+    below = bench / "nbs" / "steps"
+    below.mkdir(parents=True)
+    settings = load_settings(below, environ={})
+    assert (settings.root, settings.environment, settings.package) == (bench, "local", "cd4ml")
+    assert settings.data_store == str(bench / ".cd4ml/data_store")
+
+
+def test_an_environment_fills_in_what_only_the_machine_knows(bench):
+    environ = {"CD4ML_ENV": "staging", "BUCKET": "shop", "CD4ML_SITE": "s3://pages"}
+    settings = load_settings(bench, environ=environ)
+    assert settings.release_store == "s3://shop/releases"
+    assert settings.site == "s3://pages"
+
+
+@pytest.mark.parametrize(("text", "environ", "message"), [
+    (DEFAULTS, {"CD4ML_ENV": "stagin"}, "Did you mean 'staging'?"),
+    (DEFAULTS, {"CD4ML_ENV": "staging"}, "needs the environment variable BUCKET"),
+    (DEFAULTS + "trackin_uri = x\n", {}, "Unknown key 'trackin_uri' (settings.ini [staging]). Did you mean 'tracking_u"),
+    ("[local]\n", {}, "settings.ini lacks keys"),
+    ("tracking_uri = x\n", {}, "settings.ini cannot be read"),
+    (DEFAULTS, {"CD4ML_RELEASES_STORE": "x"}, "Did you mean 'CD4ML_RELEASE_STORE'?"),
+])
+def test_what_is_wrong_is_named(bench, text, environ, message):
+    (bench / "settings.ini").write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        load_settings(bench, environ=environ)
+    assert message in str(caught.value)
+
+
+def test_the_package_is_the_one_of_the_workbench(bench):
+    (bench / "pyproject.toml").write_text('[project]\nname = "my-shop"\n')
+    assert load_settings(bench, environ={}).package == "my_shop"

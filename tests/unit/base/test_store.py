@@ -1,0 +1,51 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from cd4ml.base.errors import StoreError
+from cd4ml.base.store import Store, read_verified, write_atomic
+
+
+def test_a_write_that_fails_keeps_what_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "note.txt"
+    write_atomic(path, b"old")
+
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", refuse)
+    with pytest.raises(StoreError, match="No space left"):
+        write_atomic(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [file.name for file in tmp_path.iterdir()] == ["note.txt"]
+
+
+@pytest.mark.parametrize("kind", ["local", "memory"])
+def test_both_kinds_of_store_do_the_same(tmp_path, kind):
+    store = Store(str(tmp_path) if kind == "local" else f"memory://{tmp_path.name}")
+    store.write("a/b/c.txt", b"1")
+    assert store.create("a/d.txt", b"2")
+    assert not store.create("a/d.txt", b"3")
+    assert store.list("a") == ["a/b/c.txt", "a/d.txt"]
+    assert store.list("nothing") == []
+    assert read_verified(store, "a/d.txt", "d4735e3a265e16eee03f59718b9b5d03019c07d8b6c51f90da3a666eec13ab35") == b"2"
+    store.delete("a/b")
+    assert store.list() == ["a/d.txt"]
+    assert not store.exists("a/b/c.txt")
+    for read in (lambda: store.read("a/b/c.txt"), lambda: read_verified(store, "a/d.txt", "0" * 64)):
+        with pytest.raises(StoreError):
+            read()
+
+
+def test_of_many_that_create_one_wins(tmp_path):
+    store = Store(str(tmp_path))
+    with ThreadPoolExecutor(16) as pool:
+        won = list(pool.map(lambda i: store.create("claim", str(i).encode()), range(64)))
+    assert sum(won) == 1
+    assert store.read("claim") == str(won.index(True)).encode()
+    assert store.list() == ["claim"]
+
+
+def test_an_address_of_no_known_kind_is_explained():
+    with pytest.raises(StoreError, match="Check the address"):
+        Store("nosuch://place").read("x")
