@@ -82,7 +82,7 @@ def test_dates_are_dates_in_files_and_on_the_command_line(shop):
 
 
 @pytest.mark.parametrize(("files", "message"), [
-    ({"default": "train:\n  depth: '6'\n"}, "parameter 'depth' of step 'train' (params/shop/default.yaml:2). Expected: a"),
+    ({"default": "train:\n  depth: '6'\n"}, "'depth' of step 'train' (params/shop/default.yaml:2). Expected: a"),
     ({"default": "train:\n  depth: 0\n"}, "greater than or equal to 1. Got: 0. 'depth' is: greatest depth [levels]"),
     ({"default": "train:\n  dept: 1\n"}, ("Unknown parameter 'dept' for step 'train' (params/shop/default.yaml:2). "
                                          "Did you mean 'depth'? Declared: depth, kind, rate, seed")),

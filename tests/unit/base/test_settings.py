@@ -32,7 +32,7 @@ def test_an_environment_fills_in_what_only_the_machine_knows(bench):
 @pytest.mark.parametrize(("text", "environ", "message"), [
     (DEFAULTS, {"CD4ML_ENV": "stagin"}, "Did you mean 'staging'?"),
     (DEFAULTS, {"CD4ML_ENV": "staging"}, "needs the environment variable BUCKET"),
-    (DEFAULTS + "trackin_uri = x\n", {}, "Unknown key 'trackin_uri' (settings.ini [staging]). Did you mean 'tracking_u"),
+    (DEFAULTS + "trackin_uri = x\n", {}, "Unknown key 'trackin_uri' (settings.ini [staging]). Did you mean 'tracking"),
     ("[local]\n", {}, "settings.ini lacks keys"),
     ("tracking_uri = x\n", {}, "settings.ini cannot be read"),
     (DEFAULTS, {"CD4ML_RELEASES_STORE": "x"}, "Did you mean 'CD4ML_RELEASE_STORE'?"),
