@@ -78,14 +78,16 @@ def _prepare_environment(notebook: Path) -> Iterator[None]:
 def _quiet_papermill() -> Iterator[None]:
     import logging
 
-    logger = logging.getLogger("papermill")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("papermill", "asyncio")]  # asyncio's: of an interrupted kernel
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 # %% ../../nbs/delivery/44_kernels.ipynb #78d146d8
 @contextlib.contextmanager
