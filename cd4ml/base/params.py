@@ -109,9 +109,9 @@ def read_variant(folder: Path, variant: str, seen: tuple[str, ...] = ()) -> dict
     path, label = _find_variant(folder, variant)
     if label in seen:
         raise ParameterError("Variants extend each other in a circle", where=label, got=" → ".join([*seen, label]))
-    tree = _read_yaml(path.read_text(encoding="utf-8"), label)
+    tree = _read_yaml(path.read_bytes(), label)
     parent = tree.pop("extends", None)
-    values = read_variant(path.parent, str(parent), (*seen, label)) if parent is not None else {}
+    values = read_variant(folder, str(parent), (*seen, label)) if parent is not None else {}
     for step, section in tree.items():
         section = {} if section is None else section
         if not isinstance(section, Mapping):
@@ -135,23 +135,26 @@ def _find_variant(folder: Path, variant: str) -> tuple[Path, str]:
                              fix=suggest_name(variant, known))
     return path, label
 
-# %% ../../nbs/base/20_params.ipynb #f89df1cf
-def _read_yaml(text: str, label: str) -> Any:
+# %% ../../nbs/base/20_params.ipynb #5c6eb5b5
+def _read_yaml(text: str | bytes, label: str) -> Any:
     from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     try:
-        tree = YAML().load(io.StringIO(text))
+        tree = YAML().load(io.StringIO(text if isinstance(text, str) else text.decode()))
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ParameterError("The file is not YAML", where=f"{label}:{line}", got=error.problem or "") from error
+    except (YAMLError, UnicodeDecodeError) as error:  # a character that may not stand in a text
+        raise ParameterError("The file is not a text in UTF-8", where=label, got=str(error).splitlines()[0]) from error
     if tree is not None and not isinstance(tree, Mapping):
         raise ParameterError("The file has no sections", where=f"{label}:1", expected="step: with indented lines")
     return tree if tree is not None else {}
 
 
 def _find_line(mapping: Any, key: Any) -> int:
-    return int(mapping.lc.key(key)[0]) + 1
+    places = mapping.lc.data or {}
+    return int(places[key][0] if key in places else mapping.lc.line) + 1  # what `<<` brought has no line of its own
 
 
 def _make_plain(value: Any) -> Any:
@@ -205,8 +208,8 @@ def resolve_params(schema: "type[BaseModel]", folder: Path, variant: str = "defa
         step, name, value = parse_override(text)
         values.setdefault(step, {})[name] = Sourced(value, f"-p {text}")
     try:
-        checked = schema.model_validate({step: {name: one.value for name, one in section.items()}
-                                         for step, section in values.items()})
+        checked = schema.model_validate({step: {name: one.value for name, one in values.get(step, {}).items()}
+                                         for step in (*schema.model_fields, *values)})
     except ValidationError as error:
         raise _explain_faults(error, values, schema) from error
     steps = checked.model_dump(mode="json")
@@ -232,11 +235,14 @@ def _explain_fault(fault: Mapping[str, Any], values: Mapping[str, Mapping[str, S
         where = next((one.source for one in values[step].values()), "")
         return ParameterError(f"Unknown step {step!r}", where=where, fix=suggest_name(step, schema.model_fields))
     section = schema.model_fields[step].annotation
+    places = dict.fromkeys(re.sub(r":\d+$", "", one.source) for one in values.get(step, {}).values())
     if not rest:
-        where = next((one.source.rpartition(":")[0] for one in values.get(step, {}).values()), "")
-        return ParameterError(f"The parameters of step '{step}' do not fit together", where=where,
+        return ParameterError(f"The parameters of step '{step}' do not fit together", where=", ".join(places),
                               got=re.sub("^Value error, ", "", fault["msg"]))
     name = rest[0]
+    if fault["type"] == "missing" and len(rest) == 1:
+        return ParameterError(f"Parameter '{name}' of step '{step}' has no default and is not set",
+                              where=", ".join(places), fix=f"Set it below '{step}:' in the parameters file")
     where = values[step][name].source
     if fault["type"] == "extra_forbidden" and len(rest) == 1:
         hint = suggest_name(name, section.model_fields, "Declared")

@@ -68,6 +68,9 @@ def load_settings(start: Path | None = None, environment: str | None = None,
     _check_overrides(environ)
     values = {key: environ.get(f"CD4ML_{key.upper()}", sections[name].get(key, "")) for key in KEYS}
     filled = {key: _fill_value(key, values, environ) for key in KEYS}
+    if empty := [key for key in KEYS if not filled[key]]:
+        raise SettingsError(f"Settings without a value: {', '.join(empty)}", where=f"settings.ini [{name}] or CD4ML_…",
+                            expected="a folder or an address", got="nothing", fix="Set it, or unset the variable")
     return Settings(root=root, environment=name, package=_read_package(root),
                     **{key: _resolve_place(value, root) for key, value in filled.items()})
 
@@ -98,13 +101,16 @@ def _check_overrides(environ: Mapping[str, str]) -> None:
                                      for stem in stems):
             raise SettingsError(f"Unknown override {name!r}", where="environment", fix=suggest_name(name, known))
 
-# %% ../../nbs/base/10_settings.ipynb #0ae2e511
-def _fill_value(key: str, values: Mapping[str, str], environ: Mapping[str, str]) -> str:
+# %% ../../nbs/base/10_settings.ipynb #5b9a01cc
+def _fill_value(key: str, values: Mapping[str, str], environ: Mapping[str, str], seen: tuple[str, ...] = ()) -> str:
     def fill(found: re.Match[str]) -> str:
         name = found[1]
-        if name in values and name != key:
-            return _fill_value(name, values, environ)
-        if name in environ:
+        if name in (*seen, key):
+            raise SettingsError("Settings refer to each other in a circle", where="settings.ini",
+                                got=" → ".join((*seen, key, name)))
+        if name in values:
+            return _fill_value(name, values, environ, (*seen, key))
+        if environ.get(name):  # CI hands over a secret that is not set as an empty string
             return environ[name]
         raise SettingsError(f"Setting '{key}' needs the environment variable {name}", where="settings.ini",
                             expected=f"{name} to be set", got="nothing", fix=f"export {name}=…")
@@ -121,6 +127,9 @@ def _read_package(root: Path) -> str:
     path = root / "pyproject.toml"
     if not path.is_file():
         return "cd4ml"
-    project = tomllib.loads(path.read_text(encoding="utf-8"))
+    try:
+        project = tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SettingsError("pyproject.toml cannot be read", where=path.name, got=str(error)) from error
     library = project.get("tool", {}).get("nbdev", {}).get("lib_path")
     return library or project.get("project", {}).get("name", "cd4ml").replace("-", "_")

@@ -93,9 +93,11 @@ class RemoteFiles:
         self.system.pipe_file(f"{self.root}/{path}", data)
 
     def create(self, path: str, data: bytes) -> bool:
-        if is_new := not self.exists(path):
-            self.write(path, data)
-        return is_new
+        try:
+            self.system.pipe_file(f"{self.root}/{path}", data, mode="create")  # S3 and others let only one win
+        except FileExistsError:
+            return False
+        return True
 
     def exists(self, path: str) -> bool:
         return self.system.exists(f"{self.root}/{path}")

@@ -66,7 +66,7 @@ def find_reachable(sources: Iterable[str], home: Path, package: str) -> dict[str
             continue
         parent = name if path.name == "__init__.py" else name.rpartition(".")[0]
         found[name], imports = _read_module(path, path.stat().st_mtime_ns, parent)
-        waiting += imports
+        waiting += [*imports, name.rpartition(".")[0]]  # importing a module runs its package as well
     return dict(sorted(found.items()))
 
 

@@ -240,7 +240,7 @@ def find_rival(store: Store, problem: str, results: Mapping[str, Result]) -> Res
     version = same[0].judged_against if same else find_champion(store, problem)
     if version is None:
         return None
-    rival = next(one for one in releases if one.version == version)
+    rival = read_release(store, problem, version)
     path = f"{rival.folder}/model/model.skops"
     return Result("champion", "model", rival.files["model/model.skops"], f"{store.url}/{path}",
                   about={"release": version})

@@ -109,6 +109,7 @@ class Step:
 
     def record_file(self, name: str, data: bytes, suffix: str, kind: Kind = "file") -> None:
         """Record `data` as the file `name` + `suffix` beside the record."""
+        _check_name(self, name)
         write_atomic(self.folder / f"{name}{suffix}", data)
         _keep_result(self, Result(name, kind, hash_bytes(data), path=f"{name}{suffix}"))
 
@@ -130,9 +131,13 @@ def _read_input_file(step: Step, name: str, kind: Kind) -> bytes:
     return read_verified(Store(folder), name, found.sha256)
 
 
-def _keep_result(step: Step, result: Result) -> None:
-    if not result.name.isidentifier():
-        raise StepError(f"{result.name!r} cannot name a result", where=f"step '{step.name}'",
+def _check_name(step: Step, name: str) -> None:
+    if not name.isidentifier():
+        raise StepError(f"{name!r} cannot name a result", where=f"step '{step.name}'",
                         expected="letters, digits and underscores")
+
+
+def _keep_result(step: Step, result: Result) -> None:
+    _check_name(step, result.name)
     step.results[result.name] = result
     write_record(step.folder, step.name, step.results)

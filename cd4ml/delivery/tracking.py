@@ -9,6 +9,7 @@ __all__ = ['connect_mlflow', 'explain_tracking', 'Tracker', 'open_tracker', 'Ste
 # %% ../../nbs/delivery/10_tracking.ipynb #833be293
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,8 @@ def explain_tracking(settings: Settings) -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
         address = settings.tracking_uri.rpartition("@")[2]
-        raise StoreError("MLflow cannot be used", where=address, got=str(error).splitlines()[0][:300],
+        reason = re.sub(r"://[^\s/]*@", "://", str(error).splitlines()[0])  # what MLflow says may hold a password
+        raise StoreError("MLflow cannot be used", where=address, got=reason[:300],
                          fix="Check tracking_uri in settings.ini; what ran is kept in the run store") from error
 
 # %% ../../nbs/delivery/10_tracking.ipynb #922b19a9

@@ -128,3 +128,64 @@ def test_the_schema_knows_ranges_and_what_the_notebook_adds():
     assert "options" not in train
     assert schema["additionalProperties"] is False
     assert "extends" in schema["properties"]
+
+
+def test_a_name_in_a_file_elsewhere_is_one_of_the_problem(shop, tmp_path):
+    folder = shop()
+    (tmp_path / "mine.yaml").write_text("extends: default\ntrain:\n  kind: mine\n")
+    found = resolve_params(SCHEMA, folder, str(tmp_path / "mine.yaml"))
+    assert found.steps["train"] | {"seed": 0} == {"depth": 3, "kind": "mine", "rate": 0.1, "seed": 0}
+
+
+def test_what_does_not_fit_together_names_every_place_and_does_not_hide_other_faults(shop):
+    folder = shop(default="prepare:\n  last: 2013-03-01\ntrain:\n  kind: plain\n")
+    overrides = ["prepare.first=2013-06-01", "train.depth=0"]
+    with pytest.raises(ParameterError) as caught:
+        resolve_params(SCHEMA, folder, "default", overrides)
+    assert "2 parameters are wrong" in str(caught.value)
+    assert "do not fit together (params/shop/default.yaml, -p prepare.first=2013-06-01)" in str(caught.value)
+    assert "'depth' of step 'train' (-p train.depth=0)" in str(caught.value)
+
+
+class Gate(Section):
+    least: int
+    rules: list[dict[str, float]] = []
+
+
+class GateSections(BaseModel):
+    gate: Gate
+
+
+GATE = build_schema(GateSections, {"gate": {}})
+
+
+def test_a_fault_inside_a_list_is_named_by_its_number(shop):
+    folder = shop(default="gate:\n  least: 1\n  rules:\n    - {a: 1.0}\n    - {b: many}\n")
+    with pytest.raises(ParameterError, match=r"'rules\[1\]\.b' of step 'gate' \(params/shop/default\.yaml:3\)"):
+        resolve_params(GATE, folder)
+
+
+@pytest.mark.parametrize("text", ["", "gate:\n", "gate:\n  rules: []\n"])
+def test_a_value_that_has_no_default_is_asked_for(shop, text):
+    with pytest.raises(ParameterError, match="'least' of step 'gate' has no default and is not set"):
+        resolve_params(GATE, shop(default=text))
+
+
+def test_what_a_merge_key_brings_has_the_place_of_its_section(shop):
+    folder = shop(default="gate: &g\n  least: 1\n", merged="extends: default\ngate:\n  <<: {least: 2}\n")
+    found = resolve_params(GATE, folder, "merged")
+    assert found.steps["gate"]["least"] == 2
+    assert found.sources["gate.least"].startswith("params/shop/merged.yaml:")
+
+
+@pytest.mark.parametrize("data", [b"train:\n  kind: \xff\n", b"train:\n  kind: \x01\n"])
+def test_a_file_that_is_no_text_is_named(shop, data):
+    folder = shop()
+    (folder / "default.yaml").write_bytes(data)
+    with pytest.raises(ParameterError, match=r"not a text in UTF-8 \(params/shop/default\.yaml\)"):
+        resolve_params(SCHEMA, folder)
+
+
+def test_a_name_given_twice_is_an_error(shop):
+    with pytest.raises(ParameterError, match=r"params/shop/default\.yaml:3.*duplicate key"):
+        resolve_params(SCHEMA, shop(default="train:\n  depth: 1\n  depth: 2\n"))

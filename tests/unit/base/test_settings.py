@@ -47,3 +47,23 @@ def test_what_is_wrong_is_named(bench, text, environ, message):
 def test_the_package_is_the_one_of_the_workbench(bench):
     (bench / "pyproject.toml").write_text('[project]\nname = "my-shop"\n')
     assert load_settings(bench, environ={}).package == "my_shop"
+
+
+@pytest.mark.parametrize("environ", [{"CD4ML_RELEASE_STORE": ""}, {"CD4ML_ENV": "staging", "BUCKET": ""}])
+def test_an_empty_variable_does_not_make_the_workbench_itself_the_store(bench, environ):
+    with pytest.raises(SettingsError, match="Got: nothing"):
+        load_settings(bench, environ=environ)
+
+
+@pytest.mark.parametrize("lines", ["site = ${site}", "site = ${run_store}\nrun_store = x/${site}"])
+def test_settings_in_a_circle_are_an_error(bench, lines):
+    text = DEFAULTS.replace("[staging]", f"{lines}\n[staging]")
+    (bench / "settings.ini").write_text(text)
+    with pytest.raises(SettingsError, match=r"in a circle.*site"):
+        load_settings(bench, environ={})
+
+
+def test_a_pyproject_that_cannot_be_read_is_named(bench):
+    (bench / "pyproject.toml").write_text("[project\n")
+    with pytest.raises(SettingsError, match=r"pyproject\.toml cannot be read"):
+        load_settings(bench, environ={})

@@ -49,3 +49,28 @@ def test_of_many_that_create_one_wins(tmp_path):
 def test_an_address_of_no_known_kind_is_explained():
     with pytest.raises(StoreError, match="Check the address"):
         Store("nosuch://place").read("x")
+
+
+def test_a_folder_that_is_a_file_and_a_full_path_are_refused_with_nothing_left_behind(tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    store = Store(str(tmp_path))
+    with pytest.raises(StoreError, match="cannot be written"):
+        store.write("taken/x.txt", b"1")
+    with pytest.raises(StoreError, match="cannot be written"):
+        store.create("taken/x.txt", b"1")
+    assert store.list() == ["taken"]
+
+
+def test_a_reader_sees_one_whole_content_or_the_other(tmp_path):
+    path, contents = tmp_path / "note", [bytes([65 + i]) * 100_000 for i in range(4)]
+    write_atomic(path, contents[0])
+    with ThreadPoolExecutor(5) as pool:
+        writers = [pool.submit(lambda data=data: [write_atomic(path, data) for _ in range(10)]) for data in contents]
+        while not all(writer.done() for writer in writers):
+            assert path.read_bytes() in contents
+    assert [file.name for file in tmp_path.iterdir()] == ["note"]
+
+
+def test_what_was_not_finished_is_not_listed(tmp_path):
+    (tmp_path / ".note.1234.part").write_bytes(b"half")
+    assert Store(str(tmp_path)).list() == []

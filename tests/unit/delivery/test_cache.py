@@ -62,6 +62,8 @@ def test_what_is_handed_in_changes_its_own_ingredient(shop, change, expected):
     ("problems/shop.py", "PROBLEM = 2\n", {"project"}),
     ("deep.py", '"""Say what it is."""\nvalue = 1  # one\n', set()),
     ("aside.py", "value = 2\n", set()),
+    ("__init__.py", "import random\n", {"project"}),
+    ("problems/__init__.py", "LIMIT = 3\n", {"project"}),
 ])
 def test_code_counts_if_it_can_be_reached_and_does_something_else(shop, name, text, expected):
     before = collect(shop)

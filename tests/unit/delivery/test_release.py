@@ -1,3 +1,4 @@
+import datetime as dt
 import json
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,14 +10,17 @@ from cd4ml.base.store import Store
 from cd4ml.delivery.release import (
     Event,
     Release,
+    _claim_version,
     add_event,
     find_champion,
+    find_rival,
     list_releases,
     read_file,
     read_history,
     read_release,
     verify_release,
 )
+from cd4ml.delivery.results import Result
 
 
 def make_event(version, action="promote"):
@@ -93,3 +97,22 @@ def test_a_manifest_of_a_later_format_asks_for_a_newer_version(store):
     store.write("toy/1/manifest.json", json.dumps(plain).encode())
     with pytest.raises(ReleaseError, match="newer version"):
         read_release(store, "toy", 1)
+
+
+def test_the_number_of_an_unfinished_bundle_is_not_used_again(store):
+    now = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
+    keep_release(store, 1)
+    store.write("toy/2/params.json", b"{}")
+    assert _claim_version(store, "toy", now) == 3
+    assert _claim_version(store, "toy", now) == 4
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: _claim_version(store, "toy", now), range(16)))
+    assert sorted(found) == list(range(5, 21))
+
+
+def test_a_champion_whose_bundle_is_gone_is_said_by_its_number(store):
+    keep_release(store, 1, {"model/model.skops": b"x"})
+    add_event(store, "toy", make_event(2))
+    results = {name: Result(name, "model", "0" * 64) for name in ("model", "holdout")}
+    with pytest.raises(ReleaseError, match="There is no release 2 of 'toy'"):
+        find_rival(store, "toy", results)

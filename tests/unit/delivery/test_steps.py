@@ -1,0 +1,122 @@
+"""When a finished step may be used again, and what `--force` and a failure leave behind."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cd4ml.base.errors import ParameterError, StepError
+from cd4ml.base.settings import load_settings
+from cd4ml.base.store import Store
+from cd4ml.delivery.cache import Ingredients
+from cd4ml.delivery.results import Step, read_record
+from cd4ml.delivery.steps import (
+    StepStopped,
+    _find_usable,
+    _replace_finished,
+    make_order,
+    read_problem_schema,
+    run_steps,
+)
+from cd4ml.model.problem import find_problem
+
+KEY = Ingredients("a", "b", "c", "d", "e", "f")
+
+
+@pytest.fixture
+def settings(root, tmp_path):
+    """Return the settings of a workbench of one's own with the steps of this one."""
+    for name in ("settings.ini", "pyproject.toml", "requirements.lock"):
+        shutil.copy(root / name, tmp_path / name)
+    for name in ("nbs/steps", "params/iris"):
+        shutil.copytree(root / name, tmp_path / name)
+    return load_settings(tmp_path, environ={})
+
+
+def finish(settings, value):
+    """Keep a step with one frame and one value, as a run would."""
+    import pandas as pd
+
+    steps = Path(settings.run_store) / "steps"
+    draft = steps / f"{value}.draft"
+    draft.mkdir(parents=True)
+    step = Step("prepare", draft, {}, Store(settings.data_store))
+    step.record_frame("rows", pd.DataFrame({"a": [value]}))
+    step.record_value("which", value)
+    return steps, _replace_finished(steps, draft, KEY)
+
+
+def test_a_step_whose_snapshot_is_gone_is_not_used(settings):
+    steps, folder = finish(settings, 1)
+    assert _find_usable(steps, KEY.key, settings) == folder
+    snapshot = read_record(folder)["rows"].sha256
+    Store(settings.data_store).delete(f"snapshots/{snapshot}.parquet")
+    assert _find_usable(steps, KEY.key, settings) is None
+
+
+def test_a_forced_step_takes_the_place_of_the_finished_one(settings):
+    finish(settings, 1)
+    steps, folder = finish(settings, 2)
+    assert read_record(folder)["which"].value == 2
+    assert [path.name for path in steps.iterdir()] == [KEY.key]
+
+
+def test_a_folder_that_was_not_finished_is_not_used(settings):
+    steps, folder = finish(settings, 1)
+    (folder / "ingredients.json").unlink()
+    assert _find_usable(steps, KEY.key, settings) is None
+
+
+@pytest.mark.slow
+def test_a_lost_file_of_the_data_store_runs_the_step_again(settings):
+    order = make_order(settings, "iris", steps=("prepare",))
+    first = list(run_steps(order, {}))
+    assert [step.status for step in first] == ["ran"]
+    assert [step.status for step in run_steps(order, {})] == ["cached"]
+    shutil.rmtree(settings.data_store)
+    assert [step.status for step in run_steps(order, {})] == ["ran"]
+    forced = list(run_steps(replace(order, force=True), {}))
+    assert (forced[0].status, forced[0].key) == ("ran", first[0].key)
+    assert read_record(Path(forced[0].folder)) == read_record(Path(first[0].folder)), "the same, bit by bit"
+
+
+@pytest.mark.slow
+def test_a_step_that_fails_while_forced_leaves_the_finished_one(settings):
+    order = make_order(settings, "iris", steps=("prepare",))
+    first = list(run_steps(order, {}))
+    shutil.rmtree(settings.data_store)
+    Path(settings.data_store).write_text("a file where the store should be")
+    with pytest.raises(StepStopped) as caught:
+        list(run_steps(replace(order, force=True), {}))
+    assert isinstance(caught.value.__cause__, StepError)
+    assert caught.value.step.status == "failed"
+    assert (Path(first[0].folder) / "results.json").is_file()
+
+
+def test_all_that_is_wrong_is_said_before_anything_runs(settings):
+    path = settings.root / "params/iris/default.yaml"
+    path.write_text("evaluate:\n  rules:\n    - {metric: acuracy, at_least: 0.5}\n    - {metric: accuracy}\n")
+    with pytest.raises(ParameterError) as caught:
+        make_order(settings, "iris")
+    assert "2 things are wrong with the rules" in str(caught.value)
+    assert "params/iris/default.yaml:2" in str(caught.value)
+    assert "Did you mean 'accuracy'?" in str(caught.value)
+    assert not Path(settings.run_store).exists()
+
+
+def test_a_missing_step_notebook_is_named(settings):
+    (settings.notebooks / "train.ipynb").unlink()
+    with pytest.raises(StepError, match=r"Step notebooks are missing: train\.ipynb"):
+        read_problem_schema(settings, find_problem("iris"))
+
+
+def test_a_parameters_cell_that_is_no_literal_is_named(settings):
+    path = settings.notebooks / "train.ipynb"
+    notebook = json.loads(path.read_text())
+    cell = next(cell for cell in notebook["cells"] if "parameters" in cell["metadata"].get("tags", ()))
+    cell["source"] = ["import os\n", "seed: int = os.getpid()"]
+    path.write_text(json.dumps(notebook))
+    with pytest.raises(ParameterError, match=r"cannot be read \(train\.ipynb\)"):
+        make_order(settings, "iris")

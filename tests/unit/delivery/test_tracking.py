@@ -1,0 +1,80 @@
+"""A new tracking database under four first users at once, and MLflow addresses that do not work."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from cd4ml.base.errors import StoreError
+from cd4ml.base.settings import load_settings
+from cd4ml.delivery.tracking import close_tracker, connect_mlflow, mirror_releases, open_tracker
+
+FIRST_USER = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from cd4ml.base.settings import load_settings
+from cd4ml.delivery.tracking import close_tracker, open_tracker
+place = sys.argv[2]
+uri = f"sqlite:///{place}/mlflow.db"
+settings = replace(load_settings(Path(sys.argv[1]), environ={}), run_store=place, tracking_uri=uri, registry_uri=uri)
+print("ready", flush=True)
+sys.stdin.readline()
+tracker = open_tracker(settings, "shop", sys.argv[3], {"who": sys.argv[3]})
+close_tracker(tracker, "FINISHED", {"auc": {"value": 0.7, "low": 0.6, "high": None}}, {})
+"""
+
+
+@pytest.fixture
+def settings(root, tmp_path):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    return replace(load_settings(root, environ={}), run_store=str(tmp_path), tracking_uri=uri, registry_uri=uri)
+
+
+@pytest.mark.slow
+def test_four_that_open_a_new_database_at_once_all_succeed(root, tmp_path, settings):
+    users = [subprocess.Popen([sys.executable, "-c", FIRST_USER, str(root), str(tmp_path), f"user{i}"], text=True,
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for i in range(4)]
+    for user in users:
+        assert user.stdout.readline() == "ready\n"
+    for user in users:
+        user.stdin.write("go\n")
+        user.stdin.flush()
+    ends = [(user.communicate(timeout=300)[1], user.returncode) for user in users]
+    assert [code for _, code in ends] == [0, 0, 0, 0], ends
+    client = connect_mlflow(settings)
+    runs = client.search_runs([client.get_experiment_by_name("shop").experiment_id])
+    assert {run.data.tags["who"] for run in runs} == {"user0", "user1", "user2", "user3"}
+    assert all(run.data.metrics == {"auc": 0.7, "auc_low": 0.6} for run in runs)
+
+
+@pytest.mark.slow
+def test_parameters_of_any_length_and_metrics_that_are_undefined_are_logged(settings):
+    tracker = open_tracker(settings, "shop", "long", {})
+    metrics = {"auc": {"value": None, "low": None, "high": None}, "nan": {"value": float("nan")}}
+    close_tracker(tracker, "FINISHED", metrics, {"evaluate.rules": "x" * 20_000, "train.depth": None})
+    run = tracker.client.get_run(tracker.run)
+    assert len(run.data.params["evaluate.rules"]) == 6000
+    assert run.data.params["train.depth"] == "None"
+    assert run.data.metrics == {}
+
+
+@pytest.mark.slow
+def test_the_registry_gets_what_it_lacks_once_and_the_alias_follows(settings):
+    tracker = open_tracker(settings, "shop", "run", {})
+    releases = dict.fromkeys((1, 3), (f"runs:/{tracker.run}/model", tracker.run)) | {2: ("", tracker.run)}
+    assert mirror_releases(settings, "shop", releases, 3) == [1, 3]
+    assert mirror_releases(settings, "shop", releases, 1) == []
+    assert tracker.client.get_model_version_by_alias("shop", "champion").tags["release"] == "1"
+    assert mirror_releases(settings, "shop", releases, 2) == [], "release 2 has no model in MLflow: the alias stays"
+    assert tracker.client.get_model_version_by_alias("shop", "champion").tags["release"] == "1"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("uri", ["nosuch://place", "sqlite:////proc/nowhere/mlflow.db"])
+def test_an_address_that_does_not_work_is_named_without_its_password(settings, uri):
+    broken = replace(settings, tracking_uri=uri.replace("://", "://ada:secret@", 1) if "nosuch" in uri else uri)
+    with pytest.raises(StoreError, match="MLflow cannot be used") as caught:
+        connect_mlflow(broken)
+    assert "secret" not in str(caught.value)
