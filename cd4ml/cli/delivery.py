@@ -37,11 +37,10 @@ def place_order(problem: str, params: str, overrides: list[str] | None, force: b
     from dataclasses import replace
 
     from cd4ml.base.settings import load_settings
-    from cd4ml.delivery.promotion import watch_champion
     from cd4ml.delivery.steps import make_order
 
     order = make_order(load_settings(), problem, params, overrides or [])
-    return watch_champion(replace(order, force=force, report_progress=progress))
+    return replace(order, force=force, report_progress=progress)
 
 
 def read_clock() -> dt.datetime:
@@ -55,10 +54,12 @@ def run(problem: ProblemArgument, params: VariantOption = "default", override: O
 
     Examples: cd4ml run flights · cd4ml run flights --params wider · cd4ml run flights -p train.max_depth=6 --json
     """
+    from cd4ml.delivery.promotion import watch_champion
     from cd4ml.delivery.runs import run_delivery
 
     with Progress() as progress:
-        done = run_delivery(place_order(problem, params, override, force, progress), read_clock())
+        order = watch_champion(place_order(problem, params, override, force, progress))
+        done = run_delivery(order, read_clock())
     show_result(as_json, done.to_dict(), lambda console: write_run(console, done))
 
 
@@ -70,7 +71,7 @@ def write_run(console: "Console", run: "Run") -> None:
     console.print(f"gate:   {run.decision.get('status', 'not judged')}")
     console.print(f"report: {shorten_path(run.report)}")
 
-
+# %% ../../nbs/cli/10_delivery.ipynb #bac64ede
 def list_metrics(run: "Run") -> list[tuple[str, str, str]]:
     """Return name, value and interval of each metric, rounded to what the interval supports."""
     import math

@@ -10,7 +10,7 @@ __all__ = ['Action', 'Release', 'read_manifest', 'Event', 'read_history', 'find_
 import datetime as dt
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -137,7 +137,6 @@ class Bundle:
     judged_against: int | None
     lock: Path
     created: dt.datetime
-    extra: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def write_bundle(store: Store, bundle: Bundle) -> Release:
@@ -178,7 +177,7 @@ def _collect_files(bundle: Bundle) -> dict[str, bytes]:
             files[f"{kind}/{path.name}"] = path.read_bytes()
     if bundle.lock.is_file():
         files["requirements.lock"] = bundle.lock.read_bytes()
-    return files | dict(bundle.extra)
+    return files
 
 
 def _claim_version(store: Store, problem: str, created: dt.datetime) -> int:
