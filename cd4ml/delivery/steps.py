@@ -31,7 +31,7 @@ from cd4ml.delivery.cache import (
     find_home,
     keep_finished,
 )
-from .kernels import execute_notebook
+from .execution import Work, execute_notebook
 from .results import Result, Step, read_record
 from ..model.gate import parse_rules
 from ..model.problem import Problem, find_problem
@@ -127,7 +127,8 @@ def execute_step(settings: Settings, notebook: Path, params: Mapping[str, Any], 
     briefing = {"format": 1, "step": notebook.stem, "data_store": settings.data_store,
                 "inputs": [asdict(result) for result in inputs.values()]}
     write_atomic(folder / "step.json", json.dumps(briefing).encode())
-    execute_notebook(notebook, folder, params)
+    named = (f"{settings.package}.problems.{params['problem']}",)
+    execute_notebook(Work(notebook, folder, params, named=named))
     (folder / "step.json").unlink()
 
 # %% ../../nbs/delivery/48_steps.ipynb #5e94f743
