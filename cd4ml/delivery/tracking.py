@@ -41,11 +41,26 @@ def connect_mlflow(settings: Settings) -> Any:
     folder = Path(settings.run_store)
     folder.mkdir(parents=True, exist_ok=True)
     with explain_tracking(settings), filelock.FileLock(folder / "mlflow.lock"), _quiet_mlflow():
+        _create_database(settings)
         mlflow.set_tracking_uri(settings.tracking_uri)
         mlflow.set_registry_uri(settings.registry_uri)
         client = mlflow.MlflowClient(settings.tracking_uri, settings.registry_uri)
         client.search_experiments(max_results=1)
     return client
+
+# %% ../../nbs/delivery/10_tracking.ipynb #539f989f
+def _create_database(settings: Settings) -> None:
+    path = Path(settings.tracking_uri.removeprefix("sqlite:///"))
+    if not settings.tracking_uri.startswith("sqlite:///") or path.exists():
+        return
+    import mlflow
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f"{path.name}.part*"):
+        left.unlink()
+    draft = f"{settings.tracking_uri}.part"
+    mlflow.MlflowClient(draft, draft).search_experiments(max_results=1)
+    os.replace(f"{path}.part", path)
 
 # %% ../../nbs/delivery/10_tracking.ipynb #6336e9c2
 @contextlib.contextmanager
