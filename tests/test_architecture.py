@@ -21,7 +21,7 @@ MODULE_LINES, CELL_LINES, CLASS_CELL_LINES, FUNCTION_LINES, PARAMETERS, STEP_CEL
 BANNED = {"utils", "util", "helpers", "helper", "manager", "handler", "core", "common", "misc", "data2"}
 HEAVY = {"fastapi", "fsspec", "jinja2", "matplotlib", "mlflow", "nbclient", "nbconvert", "onnxruntime", "pandas",
          "pandera", "papermill", "polars", "pyarrow", "scipy", "skl2onnx", "sklearn", "skops", "starlette", "uvicorn"}
-OWNERS = {"mlflow": {"delivery.tracking"}, "papermill": {"delivery.execution"},
+OWNERS = {"mlflow": {"delivery.tracking"}, "papermill": {"delivery.execution", "delivery.engine"},
           "jupyter_client": {"delivery.provisioner", "delivery.shell"}, "fastapi": {"production.serving"},
           "starlette": {"production.serving"}, "uvicorn": {"production.serving"}}
 

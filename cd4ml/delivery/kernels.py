@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from .forkserver import Fork, Forkserver, Task
+from .forkserver import INLINE, Fork, Forkserver, Task
 
 # %% ../../nbs/delivery/44_kernels.ipynb #cb079bd8
 Way = Literal["auto", "cells", "kernel", "ordinary"]
@@ -62,11 +62,11 @@ def make_task(call: str, given: Mapping[str, Any], folder: Path, imports: Sequen
     OpenMP's threads sleep while they wait: spinning ones of two processes block each other.
     """
     environ = {"OMP_WAIT_POLICY": "passive", **os.environ, "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-               "MPLBACKEND": os.environ.get("MPLBACKEND", "module://matplotlib_inline.backend_inline")}
+               "MPLBACKEND": os.environ.get("MPLBACKEND", INLINE)}
     return Task(call, given, str(folder), environ, (*SHELL, *imports), execution.threads, execution.memory)
 
 
-SHELL = ("IPython.core.interactiveshell", "ipykernel.zmqshell", "matplotlib_inline", "threadpoolctl")
+SHELL = ("ipykernel.zmqshell", "ipykernel.kernelbase", "ipykernel.compiler", "threadpoolctl", "faulthandler")
 
 # %% ../../nbs/delivery/44_kernels.ipynb #1915e8e7
 @dataclass(frozen=True)

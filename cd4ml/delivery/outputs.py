@@ -6,17 +6,18 @@
 __all__ = ['FIELDS', 'OutputRecorder', 'make_output', 'measure']
 
 # %% ../../nbs/delivery/42_outputs.ipynb #39ca69b2
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..base.errors import StepError
 
 # %% ../../nbs/delivery/42_outputs.ipynb #7e057946
 class OutputRecorder:
-    """Apply messages to the cells that sent them; `budget` is how much a notebook may show in all [bytes]."""
+    """Apply messages to the cells that sent them; `budget` is how much a notebook may show in all [bytes],
+    `wrap` makes an output of plain data."""
 
-    def __init__(self, cells: Sequence[dict[str, Any]], budget: int):
-        self.cells, self.budget, self.used = cells, budget, 0
+    def __init__(self, cells: Sequence[dict[str, Any]], budget: int, wrap: Callable[[dict[str, Any]], Any] = dict):
+        self.cells, self.budget, self.wrap, self.used = cells, budget, wrap, 0
         self.displays: dict[str, list[tuple[int, dict[str, Any]]]] = {}
         self.is_to_clear = False
 
@@ -36,7 +37,7 @@ class OutputRecorder:
             if not self.is_to_clear:
                 _clear(self, message["cell"])
         elif kind in FIELDS:
-            self.show(message["cell"], make_output(kind, content), shown_id)
+            self.show(message["cell"], self.wrap(make_output(kind, content)), shown_id)
 
     def show(self, index: int, output: dict[str, Any], shown_id: str | None) -> None:
         """Put `output` below the cell at `index`."""

@@ -9,7 +9,6 @@ __all__ = ['Send', 'PAUSE', 'Outlet', 'CellStream', 'make_shell', 'run_cells', '
 import asyncio
 import builtins
 import codecs
-import functools
 import io
 import os
 import stat
@@ -200,14 +199,13 @@ async def _run_cell(shell: Any, source: str) -> bool:
 
 def _forbid_input() -> None:
     import getpass
+    import types
 
-    from IPython.core.error import StdinNotImplementedError
+    from ipykernel.kernelbase import Kernel
 
-    def refuse(name: str, *_: Any, **__: Any) -> str:
-        raise StdinNotImplementedError(f"{name} was called, but this frontend does not support input requests.")
-
-    builtins.input = functools.partial(refuse, "raw_input")
-    getpass.getpass = functools.partial(refuse, "getpass")
+    nobody = types.SimpleNamespace(_allow_stdin=False)
+    builtins.input = types.MethodType(Kernel.raw_input, nobody)
+    getpass.getpass = types.MethodType(Kernel.getpass, nobody)
 
 # %% ../../nbs/delivery/43_shell.ipynb #ab5bcee8
 def serve_cells(given: Mapping[str, Any], send: Send) -> None:
