@@ -186,8 +186,8 @@ def _run_kernel(work: Work) -> None:
             pass  # it is found in the notebook, as on the other way
         finally:
             executed = _strip_papermill(read_notebook(work.output)) if work.output.is_file() else content
-            with _keep_page(work, executed):
-                _check_cells(work, executed)
+            _write_page(work, executed)
+    _check_cells(work, executed)
     if (size := work.output.stat().st_size) > execution.output:
         raise CellStopped("output", len(content["cells"]) - 1, f"{size:,} bytes in the executed notebook")
 
@@ -261,10 +261,12 @@ def _explain_stop(work: Work) -> Iterator[None]:
         cell = f" in {work.name_cell(stop.index)}" if stop.index >= 0 else ""
         raise StepError(f"{work.title} {what}{cell}", where=str(work.output), got=stop.detail,
                         fix=ADVICE[stop.reason]) from stop
+    except TimeoutError as error:  # nbclient's, for a cell
+        raise StepError(f"{work.title} was stopped", where=str(work.output), got=str(error).splitlines()[0],
+                        fix=ADVICE["cell_seconds"]) from error
     except OSError as error:
         raise StepError(f"{work.title} could not be written", where=str(work.folder), got=str(error),
                         fix="Free some space and run again; nothing else was changed") from error
-    except RuntimeError as error:  # nbclient's: the kernel died, or took too long
-        is_late = type(error).__name__ == "CellTimeoutError" or isinstance(error, TimeoutError)
-        raise StepError(f"{work.title} {'was stopped' if is_late else 'lost its kernel'}", where=str(work.output),
-                        got=str(error).splitlines()[0], fix=ADVICE["cell_seconds" if is_late else "died"]) from error
+    except RuntimeError as error:  # nbclient's, for a kernel that died
+        raise StepError(f"{work.title} lost its kernel", where=str(work.output), got=str(error).splitlines()[0],
+                        fix=ADVICE["died"]) from error

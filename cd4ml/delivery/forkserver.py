@@ -97,11 +97,11 @@ class _Server:
 
     def load(self, imports: Iterable[str]) -> None:
         """Import each module once; one that starts a thread makes forking unsafe from then on."""
-        for name in imports:
+        for name in ("", *imports):
             if name not in self.tried and not self.unsafe:
-                self.tried.add(name)
+                self.tried |= {name} - {""}
                 _import_quietly(name)
-                self.unsafe = name if len(os.listdir("/proc/self/task")) > 1 else ""
+                self.unsafe = (name or "no import") if len(os.listdir("/proc/self/task")) > 1 else ""
 
 # %% ../../nbs/delivery/39_forkserver.ipynb #3044daa1
 def _fork(server: _Server, task: Task, connection: socket.socket, files: list[int]) -> None:

@@ -157,7 +157,8 @@ def explain_exit(code: int | None, stderr: IO[bytes] | None = None) -> str:
     words = ""
     if stderr is not None:
         stderr.seek(0)
-        words = " ".join(stderr.read()[-2000:].decode("utf-8", "replace").split()[-40:])
+        lines = stderr.read()[-20_000:].decode("utf-8", "replace").strip().splitlines()
+        words = next((line for line in lines if line.startswith("Fatal Python error")), lines[-1] if lines else "")
     if code is None:
         return "the process and its parent were lost"
     if code >= 0:

@@ -24,8 +24,7 @@ class OutputRecorder:
     def apply(self, message: Mapping[str, Any]) -> None:
         """Apply a message of Jupyter's, or a start or end; raise `StepError` if there is more than the budget."""
         cell, kind, content = self.cells[message["cell"]], message["type"], message["content"]
-        shown_id = (content.get("transient") or {}).get("display_id")
-        if shown_id and kind != "stream":
+        if shown_id := (content.get("transient") or {}).get("display_id"):
             for _, output in self.displays.get(shown_id, ()):
                 output.update(data=content["data"], metadata=content["metadata"])
         if "execution_count" in content:

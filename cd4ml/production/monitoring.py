@@ -19,14 +19,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import DataError, ReleaseError
-from ..base.params import Resolved, read_declared
+from ..base.params import Resolved
 from ..base.settings import Settings
 from ..base.store import Store
 from ..data.drift import FeatureDrift, measure_drift
 from ..data.profile import Profile
 from ..delivery.release import Release, find_champion, read_file, read_release
 from ..delivery.results import read_record
-from ..delivery.steps import execute_step
+from ..delivery.steps import Order, execute_step
+from ..model.problem import find_problem
 from ..model.figures import CANDIDATE, Plot, label_axes, make_figure
 from .predictions import find_log, read_predictions, summarise_log
 
@@ -221,8 +222,7 @@ def run_monitoring(settings: Settings, problem: str, params: Resolved, now: dt.d
         StepError: the notebook failed; it is kept with the failing cell marked.
     """
     read_baseline(settings, problem)
-    notebook = settings.notebooks / "monitor.ipynb"
     folder = Path(settings.run_store) / "monitoring" / problem / f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    execute_step(settings, notebook, params.select_step("monitor", read_declared(notebook)), folder, {})
+    execute_step(Order(settings, find_problem(problem, settings.package), params), "monitor", folder, {})
     found = read_record(folder)["monitoring"].value
     return MonitoringRun(problem, found["headline"], str(folder / "monitor.html"), found)
