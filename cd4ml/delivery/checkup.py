@@ -19,6 +19,7 @@ from ..base.errors import Cd4mlError
 from ..base.settings import Settings
 from ..base.store import Store
 from ..data.catalog import verify_file
+from .cleaning import measure_folder
 from .promotion import mirror_registry
 from .provenance import read_lock
 from .release import find_champion, list_releases, verify_release
@@ -38,8 +39,8 @@ class Finding:
 
 def examine_workbench(settings: Settings) -> list[Finding]:
     """Return the findings of all checks; leftovers are removed and MLflow's registry is brought up to date."""
-    checks = (_check_python, _check_lock, _check_notebooks, _check_stores, _check_leftovers, _check_tracking,
-              _check_problems)
+    checks = (_check_python, _check_lock, _check_notebooks, _check_stores, _check_sizes, _check_leftovers,
+              _check_tracking, _check_problems)
     findings: list[Finding] = []
     for check in checks:
         try:
@@ -90,6 +91,15 @@ def _check_stores(settings: Settings) -> Iterator[Finding]:
         yield Finding(name, True, "can be read and written")
     free = shutil.disk_usage(settings.root).free / 2**30
     yield Finding("disk", free > 1, f"{free:.0f} GiB free", "" if free > 1 else "Free at least 1 GiB")
+
+
+def _check_sizes(settings: Settings) -> Iterator[Finding]:
+    store = Path(settings.run_store)
+    finished = sum(1 for _ in store.glob("steps/*/ingredients.json"))
+    sizes = {name: measure_folder(store / name) / 1e6 for name in ("steps", "runs", "artifacts")}
+    words = ", ".join(f"{name} {size:,.0f} MB" for name, size in sizes.items())
+    yield Finding("cache", True, f"{finished} finished steps; {words}",
+                  "cd4ml doctor --clean 30" if sum(sizes.values()) > 10_000 else "")
 
 
 def _check_leftovers(settings: Settings) -> Iterator[Finding]:

@@ -31,7 +31,8 @@ from cd4ml.delivery.release import (
     verify_release,
     write_bundle,
 )
-from .runs import Run, run_delivery
+from .record import Run
+from .runs import run_delivery
 from .steps import Order
 from .tracking import mirror_releases
 

@@ -19,7 +19,7 @@ from ..base.fingerprint import hash_bytes, hash_json
 from ..base.store import Store, read_verified
 from .report import format_facts
 from .results import Result
-from .runs import Run
+from .record import Run
 from ..model.evaluation import Interval
 from ..model.problem import Problem
 from ..model.training import load_model
@@ -171,10 +171,10 @@ def _collect_files(bundle: Bundle) -> dict[str, bytes]:
              "decision.json": json.dumps(bundle.run.decision, indent=1).encode(),
              "metrics.json": json.dumps(bundle.run.metrics, indent=1).encode(),
              "profile.json": json.dumps(results["profile"].value).encode()}
-    for step in bundle.run.steps:
-        for path in (*Path(step.folder).glob("*.ipynb"), *Path(step.folder).glob("*.html")):
-            kind = "notebooks" if path.suffix == ".ipynb" else "reports"
-            files[f"{kind}/{path.name}"] = path.read_bytes()
+    pages = Path(bundle.run.report).parent  # of the run, not of its steps: they show the latest words
+    for path in (*pages.glob("*.ipynb"), *pages.glob("*.html")):
+        kind = "notebooks" if path.suffix == ".ipynb" else "reports"
+        files[f"{kind}/{path.name}"] = path.read_bytes()
     if bundle.lock.is_file():
         files["requirements.lock"] = bundle.lock.read_bytes()
     return files

@@ -34,8 +34,8 @@ def sleep(given, send):
     child = os.fork()
     if child == 0:
         time.sleep(60)
-    send({"type": "sleeping", "pid": os.getpid(), "child": child})
     try:
+        send({"type": "sleeping", "pid": os.getpid(), "child": child})
         time.sleep(60)
     except KeyboardInterrupt:
         send({"type": "interrupted"})
@@ -65,8 +65,8 @@ def leave_a_thread(given, send):
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forkserver]:
     folder = tmp_path_factory.mktemp("jobs")
     (folder / "cd4ml_jobs.py").write_text(JOBS)
-    (folder / "cd4ml_threaded.py").write_text("import threading, time\nthreading.Thread(target=time.sleep, args=(600,), "
-                                              "daemon=True).start()\n")
+    (folder / "cd4ml_threaded.py").write_text("import threading, time\n"
+                                              "threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n")
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = str(folder)
     made = Forkserver()
@@ -82,7 +82,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forkserver]:
 @pytest.fixture
 def run(server: Forkserver, tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
     def run(name: str, given: Mapping[str, Any] | None = None, **options: Any) -> list[dict[str, Any]]:
-        return read_all(server.fork(Task(f"cd4ml_jobs:{name}", given or {}, str(tmp_path), dict(os.environ), **options)))
+        task = Task(f"cd4ml_jobs:{name}", given or {}, str(tmp_path), dict(os.environ), **options)
+        return read_all(server.fork(task))
     return run
 
 
@@ -143,7 +144,8 @@ def test_the_parent_only_imports(run: Callable[..., Any]) -> None:
 def test_a_module_that_starts_threads_is_left_to_the_children(server: Forkserver, run: Callable[..., Any]) -> None:
     seen = run("look", imports=("cd4ml_threaded", "json.tool"))[0]
     assert server.avoid == {"cd4ml_threaded"}
-    assert "cd4ml_threaded" not in seen["modules"] and "json.tool" in seen["modules"]
+    assert "cd4ml_threaded" not in seen["modules"]
+    assert "json.tool" in seen["modules"]
 
 
 def test_a_parent_that_has_threads_in_spite_of_all_is_refused(tmp_path: Path,
@@ -163,8 +165,10 @@ def test_a_process_has_its_own_folder_and_environment(run: Callable[..., Any], t
     monkeypatch.setenv("CD4ML_OWN", "1")
     seen = run("look", imports=("sklearn.ensemble",), threads=1)[0]
     assert seen["folder"] == str(tmp_path)
-    assert seen["environ"]["CD4ML_OWN"] == "1" and "JE_ARROW_MALLOC_CONF" not in seen["environ"]
-    assert {pool["num_threads"] for pool in seen["pools"]} == {1} and seen["environ"]["OMP_NUM_THREADS"] == "1"
+    assert seen["environ"]["CD4ML_OWN"] == "1"
+    assert "JE_ARROW_MALLOC_CONF" not in seen["environ"]
+    assert {pool["num_threads"] for pool in seen["pools"]} == {1}
+    assert seen["environ"]["OMP_NUM_THREADS"] == "1"
     cores = len(os.sched_getaffinity(0))
     assert {pool["num_threads"] for pool in run("look")[0]["pools"]} == {cores}
 
@@ -185,7 +189,8 @@ def test_signals_reach_the_process(server: Forkserver, tmp_path: Path) -> None:
 def test_a_caller_that_is_gone_leaves_no_process(server: Forkserver, tmp_path: Path) -> None:
     fork = server.fork(Task("cd4ml_jobs:sleep", {}, str(tmp_path), dict(os.environ)))
     sleeping = fork.read(30) or {}
-    assert is_alive(sleeping["pid"]) and is_alive(sleeping["child"])
+    assert is_alive(sleeping["pid"])
+    assert is_alive(sleeping["child"])
     fork.close()
     wait_until_gone(sleeping["pid"], sleeping["child"])
 

@@ -22,7 +22,7 @@ from cd4ml.delivery.steps import (
 )
 from cd4ml.model.problem import find_problem
 
-KEY = Ingredients("a", "b", "c", "d", "e", "f")
+KEY = Ingredients(("a",), {"problem": "iris"}, 0, {}, {}, {}, {})
 
 
 @pytest.fixture
