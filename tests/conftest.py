@@ -108,6 +108,7 @@ class Workbench:
         """Run `cd4ml words --json` and return the object it prints, after checking the exit code."""
         got, out, err = self.call(*words, "--json")
         assert got == code, f"exit code {got}\n{out}\n{err}"
+        assert "Traceback" not in err, err
         return json.loads(out)
 
     def edit_notebook(self, step: str, change: Callable[[dict[str, Any]], None]) -> None:

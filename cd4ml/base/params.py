@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import ParameterError, suggest_name
+from .syntax import parse_code
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -52,12 +53,12 @@ def read_declared(notebook: Path) -> dict[str, Declared]:
 # %% ../../nbs/base/20_params.ipynb #4248ad5d
 def _parse_cell(source: str, where: str) -> Iterator[Declared]:
     lines = source.splitlines()
-    for node in ast.parse(source).body:
+    for node in parse_code(source).body:
         line = lines[node.lineno - 1]
         try:
             if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name) or node.value is None:
                 raise TypeError
-            kind = eval(compile(ast.Expression(node.annotation), where, "eval"), {"__builtins__": {}}, TYPES)
+            kind = eval(ast.unparse(node.annotation), {"__builtins__": {}}, TYPES)
             default = ast.literal_eval(node.value)
         except (NameError, TypeError, ValueError) as error:
             raise ParameterError("A line of the parameters cell cannot be read", where=where, got=line.strip(),

@@ -23,6 +23,7 @@ from typing import Any
 from ..base.errors import SettingsError
 from ..base.fingerprint import hash_bytes, hash_json
 from ..base.store import write_atomic
+from ..base.syntax import parse_code
 from .notebooks import list_imports
 from .results import Result
 
@@ -30,7 +31,7 @@ from .results import Result
 def hash_code(source: str) -> str:
     """Return the hash of what `source` does: its syntax tree without comments, layout and docstrings."""
     try:
-        tree = ast.parse(source)
+        tree = parse_code(source)
     except SyntaxError:
         return hash_bytes(source.encode())
     for node in ast.walk(tree):

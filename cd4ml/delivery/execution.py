@@ -11,6 +11,7 @@ import contextlib
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -211,26 +212,30 @@ def _make_sockets() -> Iterator[Any]:
 # %% ../../nbs/delivery/46_execution.ipynb #93bed965
 @contextlib.contextmanager
 def _watch_clock(execution: Execution, kernel: Any) -> Iterator[None]:
-    """Kill the kernel when its time for the whole notebook is over."""
-    over = threading.Event()
+    """Kill the kernel when its time for the whole notebook is over, or somebody wants it to end."""
+    ended, until = threading.Event(), time.monotonic() + (execution.seconds or float("inf"))
 
-    def stop() -> None:
-        over.set()
-        kernel.kill_all()
+    def watch() -> None:
+        while not ended.wait(0.2):
+            if execution.is_stopped or time.monotonic() > until:
+                kernel.kill_all()
+                return
 
-    clock = threading.Timer(execution.seconds or 0, stop)
-    if execution.seconds is not None:
-        clock.start()
+    clock = threading.Thread(target=watch, daemon=True)
+    clock.start()
     try:
         yield
     except RuntimeError as error:
-        if over.is_set():
+        if execution.is_stopped:
+            raise KeyboardInterrupt from error
+        if time.monotonic() > until:
             raise CellStopped("seconds", -1, f"more than {execution.seconds:g} s in all") from error
         raise
     finally:
-        clock.cancel()
+        ended.set()
+        clock.join()
 
-
+# %% ../../nbs/delivery/46_execution.ipynb #cb467aa4
 @contextlib.contextmanager
 def _quiet_papermill() -> Iterator[None]:
     import logging

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,12 @@ class Execution:
     memory: int | None = None  # [bytes]
     output: int = 100_000_000  # [bytes]; more fails the run, as nobody can read it and every reader has to load it
     threads: int | None = None  # of BLAS and OpenMP; none: one a core
+    stop: threading.Event | None = None  # once set, the notebook is interrupted as by Ctrl-C
+
+    @property
+    def is_stopped(self) -> bool:
+        """Tell whether somebody wants it to end."""
+        return self.stop is not None and self.stop.is_set()
 
 
 class CellStopped(Exception):
@@ -130,6 +137,7 @@ class _Watch:
 
     def check_limits(self) -> None:
         now, limits = time.monotonic(), self.execution
+        if limits.is_stopped: raise KeyboardInterrupt
         if limits.cell_seconds is not None and now - self.cell_began > limits.cell_seconds:
             raise CellStopped("cell_seconds", self.index, f"more than {limits.cell_seconds:g} s in one cell")
         if limits.seconds is not None and now - self.began > limits.seconds:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.errors import StepError
+from ..base.syntax import parse_code
 
 # %% ../../nbs/delivery/28_notebooks.ipynb #cdd5e905
 def read_notebook(path: Path) -> dict[str, Any]:
@@ -160,10 +161,10 @@ def list_imports(source: str, package: str = "") -> list[str]:
 
 def _walk(source: str) -> Iterator[ast.AST]:
     try:
-        yield from ast.walk(ast.parse(source))
+        yield from ast.walk(parse_code(source))
     except SyntaxError:  # a magic, perhaps: take the lines that can be read
         for line in source.splitlines():
             try:
-                yield from ast.walk(ast.parse(line.strip()))
+                yield from ast.walk(parse_code(line.strip()))
             except SyntaxError:
                 continue

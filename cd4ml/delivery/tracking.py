@@ -11,7 +11,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,6 +135,7 @@ class StepLog:
     params: Mapping[str, Any]
     folder: Path  # its notebook, report and plots go to MLflow as artefacts
     frames: Mapping[str, str]  # sha256 of each dataset by name
+    metrics: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)  # with their intervals
 
 
 def log_step(tracker: Tracker, step: StepLog) -> None:
@@ -145,7 +146,8 @@ def log_step(tracker: Tracker, step: StepLog) -> None:
         run = client.create_run(tracker.experiment, start_time=step.started, run_name=step.name, tags=tags)
         _log_params(client, run.info.run_id, step.params)
         _log_frames(client, run.info.run_id, step.frames)
-        for path in sorted(step.folder.iterdir()):
+        _log_metrics(client, run.info.run_id, step.metrics)
+        for path in sorted(step.folder.glob("*")):
             if path.suffix in (".ipynb", ".html", ".svg", ".png", ".json"):
                 client.log_artifact(run.info.run_id, str(path))
         ended = "FAILED" if step.status == "failed" else "FINISHED"
@@ -168,9 +170,7 @@ def _log_frames(client: Any, run: str, frames: Mapping[str, str]) -> None:
         client.log_inputs(run, inputs)
 
 
-def close_tracker(tracker: Tracker, status: str, metrics: Mapping[str, Mapping[str, float | None]],
-                  params: Mapping[str, Any]) -> None:
-    """Close the parent run as FINISHED, FAILED or KILLED with its metrics, their interval's ends and all params."""
+def _log_metrics(client: Any, run: str, metrics: Mapping[str, Mapping[str, float | None]]) -> None:
     import math
     import time
 
@@ -179,10 +179,15 @@ def close_tracker(tracker: Tracker, status: str, metrics: Mapping[str, Mapping[s
     now = int(time.time() * 1000)
     ends = (("", "value"), ("_low", "low"), ("_high", "high"))
     values = {f"{name}{ending}": interval.get(key) for name, interval in metrics.items() for ending, key in ends}
+    client.log_batch(run, metrics=[Metric(name, value, now, 0) for name, value in values.items()
+                                   if value is not None and math.isfinite(value)])
+
+
+def close_tracker(tracker: Tracker, status: str, metrics: Mapping[str, Mapping[str, float | None]],
+                  params: Mapping[str, Any]) -> None:
+    """Close the parent run as FINISHED, FAILED or KILLED with its metrics, their interval's ends and all params."""
     with explain_tracking(tracker.settings):
-        found = [Metric(name, value, now, 0) for name, value in values.items()
-                 if value is not None and math.isfinite(value)]
-        tracker.client.log_batch(tracker.run, metrics=found)
+        _log_metrics(tracker.client, tracker.run, metrics)
         _log_params(tracker.client, tracker.run, params)
         tracker.client.set_terminated(tracker.run, status)
 

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['JACKKNIFE_UNITS', 'Interval', 'format_interval', 'round_digits', 'format_number', 'Scored', 'Resampling',
-           'estimate_intervals', 'evaluate_predictions', 'predict_baseline']
+           'estimate_intervals', 'count_units', 'draw_weights', 'bound_statistics', 'evaluate_predictions',
+           'predict_baseline']
 
 # %% ../../nbs/model/30_evaluation.ipynb #80ea65ff
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -165,21 +166,45 @@ def estimate_intervals(
     `unit` holds a label for each row, or None where each row is drawn by itself.
     """
     import numpy as np
+
+    codes, units = count_units(unit, n)
+    drawn = np.array([[statistic(weights) for statistic in statistics.values()]
+                      for weights in draw_weights(codes, units, resampling)])
+    return bound_statistics(statistics, drawn, (codes, units), resampling)
+
+# %% ../../nbs/model/30_evaluation.ipynb #04425417
+def count_units(unit: "pd.Series | None", n: int) -> "tuple[np.ndarray, int]":
+    """Return the number of the unit of each of `n` rows, from 0, and how many units there are."""
+    import numpy as np
     import pandas as pd
 
-    codes, labels = pd.factorize(unit) if unit is not None else (np.arange(n), range(n))
-    units, rng = len(labels), np.random.default_rng(resampling.seed)
-    values = {name: statistic(np.ones(n)) for name, statistic in statistics.items()}
-    drawn = np.empty((resampling.resamples, len(statistics)))
-    for i in range(resampling.resamples if units > 1 else 0):
-        weights = np.bincount(rng.integers(0, units, units), minlength=units)[codes].astype(float)
-        drawn[i] = [statistic(weights) for statistic in statistics.values()]
-    intervals = {}
+    if unit is None:
+        return np.arange(n), n
+    codes, labels = pd.factorize(unit)
+    return codes, len(labels)
+
+
+def draw_weights(codes: "np.ndarray", units: int, resampling: Resampling) -> "Iterator[np.ndarray]":
+    """Yield the weight of each row in each resample: how often its unit was drawn; none if there is only one unit."""
+    import numpy as np
+
+    rng = np.random.default_rng(resampling.seed)
+    for _ in range(resampling.resamples if units > 1 else 0):
+        yield np.bincount(rng.integers(0, units, units), minlength=units)[codes].astype(float)
+
+
+def bound_statistics(statistics: Mapping[str, Statistic], drawn: "np.ndarray", rows: "tuple[np.ndarray, int]",
+                     resampling: Resampling) -> dict[str, Interval]:
+    """Return the interval of each statistic, a column of `drawn` (resamples × statistics); `rows` as `count_units`."""
+    import numpy as np
+
+    (codes, units), intervals = rows, {}
     for i, (name, statistic) in enumerate(statistics.items()):
+        value = statistic(np.ones(len(codes)))
         skew = _estimate_skew(statistic, codes, units) if 1 < units <= JACKKNIFE_UNITS else 0.0
-        bounds = _bound_bca(values[name], drawn[:, i], skew, resampling) if units > 1 else [math.nan] * 4
+        bounds = _bound_bca(value, drawn[:, i], skew, resampling) if units > 1 else [math.nan] * 4
         low, high, lower, upper = bounds
-        intervals[name] = Interval(values[name], low, high, resampling.confidence, n, units, lower, upper)
+        intervals[name] = Interval(value, low, high, resampling.confidence, len(codes), units, lower, upper)
     return intervals
 
 # %% ../../nbs/model/30_evaluation.ipynb #fa7a3876
