@@ -232,7 +232,7 @@ def _compare_variants(plan: Plan, variants: Sequence[VariantRun]) -> StepRun | N
     params |= {"metric": plan.metric, "variants": {key: dict(one.values) for key, one in same.items()},
                "names": {key: one.name for key, one in same.items()}, "failed": failed}
     resolved = Resolved(plan.first.problem.name, "sweep", {"compare": params}, {}, {})
-    order = replace(plan.first, params=resolved, steps=("compare",), threads=None)
+    order = replace(plan.first, params=resolved, steps=("compare",), threads=None, execute=None)
     inputs = {key: Result(key, "frame", one.predictions) for key, one in same.items()}
     inputs["holdout"] = Result("holdout", "frame", holdout)
     try:
