@@ -75,8 +75,7 @@ lab: $(READY) ## Open the notebooks in JupyterLab
 	@$(BIN)/cd4ml lab
 
 bench: $(READY) ## Measure against peers and print ratios
-	@for file in benchmarks/bench_*.py; do \
-		if [[ -e $$file ]]; then $(BIN)/python "$$file"; else echo "No benchmark yet: benchmarks/bench_*.py"; fi; done
+	@$(BIN)/python benchmarks
 
 notebooks: $(READY) ## Execute the module notebooks again and save their outputs
 	for folder in $(NOUNS) nbs/index.ipynb; do $(BIN)/nbdev-test "$$folder" --save; done
