@@ -45,19 +45,29 @@ def render_notebook(notebook: "nbformat.NotebookNode", origin: str = "") -> str:
 
     `origin` is the line above the title: which problem, which run.
     """
-    report = {"title": find_title(notebook), "style": read_style(), "origin": origin}
-    page, _ = _make_exporter().from_notebook_node(notebook, resources={"report": report})
-    return page
+    from nbconvert import TemplateExporter
+
+    language = notebook.metadata.get("language_info", {}).get("pygments_lexer") or "ipython3"
+    report = {"title": find_title(notebook), "style": read_style(), "origin": origin, "language": language}
+    # HTMLExporter's own method would parse the whole page once more, to look for images without a description
+    page, _ = TemplateExporter.from_notebook_node(_make_exporter(), notebook, {"report": report})
+    return re.sub(r"<img (?![^>]*\balt=)", '<img alt="a picture without a description" ', page)
 
 
 @functools.cache
 def _make_exporter() -> Any:
     from nbconvert import HTMLExporter
+    from nbconvert.filters import DataTypeFilter
     from traitlets.config import Config
 
     with resources.as_file(resources.files("cd4ml") / "pages") as pages:
-        return HTMLExporter(template_name="report", extra_template_basedirs=[str(pages)], embed_images=True,
-                            mathjax_url="", require_js_url="", config=Config())
+        made = HTMLExporter(template_name="report", extra_template_basedirs=[str(pages)], embed_images=True,
+                            optimistic_validation=True, mathjax_url="", require_js_url="", config=Config())
+    shown = DataTypeFilter(parent=made)
+    shown.display_data_priority = [kind for kind in shown.display_data_priority if "widget-view" not in kind]
+    made.register_filter("filter_data_type", shown)
+    made.register_filter("highlight_code", _highlight_code)
+    return made
 
 
 def find_title(notebook: "nbformat.NotebookNode") -> str:
@@ -65,6 +75,25 @@ def find_title(notebook: "nbformat.NotebookNode") -> str:
     words = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     found = re.search(r"^# (.+)$", words, re.MULTILINE)
     return found[1].strip() if found else "Notebook"
+
+# %% ../../nbs/delivery/40_report.ipynb #9abfedb5
+def _highlight_code(source: str, language: str) -> str:
+    from pygments import highlight
+
+    return highlight(source or " ", *_find_colours(language))
+
+
+@functools.cache
+def _find_colours(language: str) -> tuple[Any, Any]:
+    from pygments.formatters import HtmlFormatter
+    from pygments.lexers import TextLexer, get_lexer_by_name
+    from pygments.util import ClassNotFound
+
+    formatter = HtmlFormatter(cssclass=f"highlight hl-{html.escape(language)}")
+    try:
+        return get_lexer_by_name(language), formatter
+    except ClassNotFound:
+        return TextLexer(), formatter
 
 # %% ../../nbs/delivery/40_report.ipynb #7b943951
 def render_elsewhere(path: Path, origin: str = "") -> str:

@@ -95,3 +95,23 @@ def test_a_notebook_without_a_title_or_cells_is_a_page():
 def test_facts_are_escaped_and_empty_ones_left_out():
     facts = format_facts({"who": "<ada>", "why": "", "when": None, "how many": 0})
     assert facts == "<dl><dt>who</dt><dd>&lt;ada&gt;</dd><dt>how many</dt><dd>0</dd></dl>"
+
+
+def test_code_is_coloured_in_its_own_language():
+    cell = v4.new_code_cell("if (TRUE) x <- 1")
+    notebook = v4.new_notebook(cells=[cell], metadata={"language_info": {"name": "R", "pygments_lexer": "r"}})
+    assert '<span class="o">&lt;-</span>' in render_notebook(notebook)
+    cell.metadata["magics_language"] = "nobody speaks this"
+    assert "if (TRUE) x &lt;- 1" in render_notebook(notebook)
+
+
+def test_every_image_says_something_to_those_who_do_not_see_it():
+    described = show(text_html='<img src="data:," alt="a chart">')
+    page = make_page(show(image_png=PNG), described)
+    assert re.findall(r'<img[^>]*alt="([^"]*)"', page) == ["a picture without a description", "a chart"]
+    assert page.count("<img") == 2
+
+
+def test_a_widget_is_shown_by_what_can_be_read_without_it():
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "IntSlider(value=3)"}
+    assert "IntSlider(value=3)" in make_page(v4.new_output("display_data", data=view))
