@@ -14,7 +14,7 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import DataError
@@ -43,6 +43,7 @@ class Plot:
     caption: str
     alt: str
     is_dense: bool = False
+    drawn: dict[str, bytes] = field(default_factory=dict, repr=False)  # by kind: shown and recorded, drawn once
 
     def __post_init__(self) -> None:
         self.figure.draw_without_rendering()  # lays it out; each further draw would move the axes by a hair
@@ -50,13 +51,15 @@ class Plot:
 
     def to_bytes(self, kind: str = "svg") -> bytes:
         """Return the drawing as `svg` or `png`; the same figure gives the same bytes."""
-        import matplotlib
+        if kind not in self.drawn:
+            import matplotlib
 
-        packed = io.BytesIO()
-        with matplotlib.rc_context({"svg.hashsalt": self.title, "svg.fonttype": "none"}):
-            nothing = {"Date": None} if kind == "svg" else {"Software": None}
-            self.figure.savefig(packed, format=kind, dpi=110, metadata=nothing)
-        return packed.getvalue()
+            packed = io.BytesIO()
+            with matplotlib.rc_context({"svg.hashsalt": self.title, "svg.fonttype": "none"}):
+                nothing = {"Date": None} if kind == "svg" else {"Software": None}
+                self.figure.savefig(packed, format=kind, dpi=110, metadata=nothing)
+            self.drawn[kind] = packed.getvalue()
+        return self.drawn[kind]
 
     def _repr_html_(self) -> str:
         return render_plot(self)
