@@ -31,18 +31,22 @@ from cd4ml.delivery.notebooks import (
     write_notebook,
 )
 from .outputs import OutputRecorder
-from .report import render_elsewhere
+from .report import find_renderer, render_elsewhere
 
 # %% ../../nbs/delivery/46_execution.ipynb #ce238e2c
 @dataclass(frozen=True)
 class Work:
-    """Hold one notebook to be executed in `folder`; `named` are modules of the workbench that it will need."""
+    """Hold one notebook to be executed in `folder`; `named` are modules of the workbench that it will need.
+
+    `later` are modules of whatever is run after it: the parent imports them meanwhile.
+    """
 
     notebook: Path
     folder: Path
     params: Mapping[str, Any]
     execution: Execution = field(default_factory=Execution)
     named: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()
 
     @property
     def output(self) -> Path:
@@ -121,8 +125,9 @@ def plan_cells(notebook: Mapping[str, Any], folder: Path, execution: Execution, 
 def _run_cells(work: Work, content: dict[str, Any]) -> None:
     recorder = OutputRecorder(content["cells"], work.execution.output)
     run = plan_cells(content, work.folder, work.execution, work.named, _find_home(work.notebook))
+    find_renderer().warm_up(())  # it gets ready while the cells run
     with _keep_page(work, content):
-        for message in run.follow():
+        for message in replace(run, later=work.later).follow():
             recorder.apply(message)
         _check_cells(work, content)
 

@@ -59,14 +59,17 @@ def serve(control: int, prepare: str = "") -> None:
         _find_function(prepare)()
     server = _Server(socket.socket(fileno=control))
     while server.is_open or server.children:
-        for key, _ in server.selector.select():
+        for key, _ in server.selector.select(0 if server.wanted else None):
             key.data(key.fileobj)
+        if server.wanted:
+            server.load([server.wanted.pop(0)])
     os._exit(0)  # to take leave of all that was imported would cost time that somebody waits for
 
 # %% ../../nbs/delivery/39_forkserver.ipynb #2fea9510
 class _Server:
     def __init__(self, control: socket.socket):
         self.is_open, self.tried, self.unsafe = True, set[str](), ""
+        self.wanted: list[str] = []  # modules to import one by one, while nobody asks for anything
         self.children: dict[int, socket.socket] = {}
         self.selector = selectors.DefaultSelector()
         self.selector.register(control, selectors.EVENT_READ, self.accept)
@@ -86,7 +89,10 @@ class _Server:
             return
         connection = socket.socket(fileno=files[0])
         task = Task(**json.loads(_read_line(connection)))
-        self.load(task.imports)
+        if task.call:
+            self.load(task.imports)
+        else:
+            self.wanted += task.imports
         if self.unsafe or not task.call:
             _send(connection, {"type": "unsafe", "module": self.unsafe} if self.unsafe else {"type": "ready"})
             connection.close()
@@ -327,7 +333,7 @@ class Forkserver:
             self.close()
 
     def warm_up(self, imports: tuple[str, ...]) -> None:
-        """Let the parent begin to import these modules; return at once."""
+        """Let the parent import these modules one by one, while nobody asks it for anything; return at once."""
         _ask(self, Task("", {}, "/", {}, imports), ()).close()
 
     def close(self) -> None:

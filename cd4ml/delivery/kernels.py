@@ -83,6 +83,7 @@ class CellRun:
     cells: Sequence[Mapping[str, Any]]  # index, source, raises
     task: Task
     execution: Execution
+    later: tuple[str, ...] = ()  # modules that the parent imports while these cells run, for whoever comes next
 
     def follow(self) -> Iterator[dict[str, Any]]:
         """Yield the messages of the cells as they run.
@@ -94,6 +95,8 @@ class CellRun:
         """
         with tempfile.TemporaryFile("a+b") as out, tempfile.TemporaryFile("a+b") as err:
             fork = find_forkserver().fork(self.task, (out.fileno(), err.fileno()))
+            if self.later:
+                find_forkserver().warm_up(self.later)
             try:
                 watch = _Watch(self.execution, (out, err))
                 yield from watch.read_until_stopped(fork)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STEPS', 'READ_BY', 'Executor', 'Order', 'StepStopped', 'run_step', 'execute_step', 'execute_briefed', 'plan_work',
-           'plan_execution', 'open_step', 'make_order', 'resolve_problem_params', 'read_problem_schema', 'run_steps',
-           'look_around', 'Explanation', 'explain_steps']
+           'plan_later', 'plan_execution', 'open_step', 'make_order', 'resolve_problem_params', 'read_problem_schema',
+           'run_steps', 'look_around', 'Explanation', 'explain_steps']
 
 # %% ../../nbs/delivery/48_steps.ipynb #a70a506a
 import json
@@ -34,8 +34,9 @@ from cd4ml.delivery.cache import (
     find_nearest,
     keep_finished,
 )
-from .execution import Work, execute_notebook
+from .execution import Work, execute_notebook, read_sources
 from .kernels import Execution, Way
+from .notebooks import plan_imports, read_notebook
 from .record import StepRun
 from .results import Result, Step, read_record
 from ..model.gate import parse_rules
@@ -142,7 +143,16 @@ def plan_work(order: Order, step: str, folder: Path) -> Work:
     notebook = order.settings.notebooks / f"{step}.ipynb"
     params = order.params.select_step(step, read_declared(notebook))
     execution = replace(plan_execution(order.settings, order.threads), stop=order.stop)
-    return Work(notebook, folder, params, execution, (f"{order.settings.package}.problems.{order.problem.name}",))
+    problem = (f"{order.settings.package}.problems.{order.problem.name}",)
+    named = () if step == "prepare" else problem  # what only a model needs is imported while the rows are made
+    return Work(notebook, folder, params, execution, named, plan_later(order, step, folder, problem))
+
+
+def plan_later(order: Order, step: str, folder: Path, named: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the modules that the steps of `order` after `step` import."""
+    after = order.steps[order.steps.index(step) + 1:] if step in order.steps else ()
+    notebooks = [read_notebook(order.settings.notebooks / f"{name}.ipynb") for name in after]
+    return tuple(module for one in notebooks for module in plan_imports(read_sources(one), folder, named))
 
 
 def plan_execution(settings: Settings, threads: int | None = None) -> Execution:

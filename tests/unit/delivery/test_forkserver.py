@@ -148,6 +148,20 @@ def test_a_module_that_starts_threads_is_left_to_the_children(server: Forkserver
     assert "json.tool" in seen["modules"]
 
 
+def test_what_is_wanted_later_is_imported_meanwhile(server: Forkserver, tmp_path: Path) -> None:
+    own, until = Forkserver(), time.monotonic() + 20
+    task = Task("cd4ml_jobs:look", {}, str(tmp_path), dict(os.environ), imports=("threadpoolctl",))
+    own.warm_up(("sklearn.ensemble", "json.tool"))
+    assert "json.tool" not in read_all(own.fork(task))[0]["modules"], "a fork waits for one import at most"
+    while "json.tool" not in read_all(own.fork(task))[0]["modules"]:
+        assert time.monotonic() < until
+    own.warm_up(("cd4ml_threaded",))
+    while own.avoid != {"cd4ml_threaded"}:
+        assert "cd4ml_threaded" not in read_all(own.fork(task))[0]["modules"]
+        assert time.monotonic() < until
+    own.close()
+
+
 def test_a_parent_that_has_threads_in_spite_of_all_is_refused(tmp_path: Path,
                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cd4ml_unsafe.py").write_text("import threading, time\ndef prepare():\n    "

@@ -17,6 +17,7 @@ from cd4ml.delivery.steps import (
     _find_usable,
     _replace_finished,
     make_order,
+    plan_later,
     read_problem_schema,
     run_steps,
 )
@@ -120,3 +121,11 @@ def test_a_parameters_cell_that_is_no_literal_is_named(settings):
     path.write_text(json.dumps(notebook))
     with pytest.raises(ParameterError, match=r"cannot be read \(train\.ipynb\)"):
         make_order(settings, "iris")
+
+
+def test_what_later_steps_need_is_known_before(settings, tmp_path):
+    order = make_order(settings, "iris")
+    later = [plan_later(order, step, tmp_path, ("cd4ml.problems.iris",)) for step in order.steps]
+    assert {"skops.io", "sklearn.linear_model", "matplotlib.figure"} <= set(later[0])
+    assert "matplotlib.figure" in later[1]
+    assert later[2] == ()
