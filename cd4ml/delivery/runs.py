@@ -11,6 +11,8 @@ import datetime as dt
 import os
 import secrets
 import shutil
+import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -45,7 +47,7 @@ class Journal:
 
     def __init__(self, order: Order, run_id: str):
         self.order, self.run_id = order, run_id
-        self.pool = ThreadPoolExecutor(1)
+        self.pool = ThreadPoolExecutor(1, initializer=_give_way)
         self.tracker: Future[Tracker] | None = None
         self.results: dict[str, Result] = {}
         self.waiting: list[tuple[StepRun, int]] = []
@@ -81,6 +83,12 @@ class Journal:
         return run, next((address for address in addresses if address), "")
 
 # %% ../../nbs/delivery/50_runs.ipynb #7a899705
+def _give_way() -> None:
+    """Let this thread compute only when no notebook would."""
+    if sys.platform == "linux":  # elsewhere this is a matter of whole processes
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+
+
 def _log_step(find_tracker: Callable[[], Tracker], order: Order, ended: tuple[StepRun, int],
               results: Mapping[str, Result]) -> str:
     step, end = ended

@@ -7,7 +7,9 @@ __all__ = ['connect_mlflow', 'explain_tracking', 'Tracker', 'open_tracker', 'Ste
            'log_model', 'mirror_releases']
 
 # %% ../../nbs/delivery/10_tracking.ipynb #833be293
+import atexit
 import contextlib
+import gc
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -38,6 +40,8 @@ def connect_mlflow(settings: Settings) -> Any:
         warnings.simplefilter("ignore")  # tqdm's advice on notebook widgets, which nobody asked for
         import mlflow
 
+    atexit.unregister(gc.freeze)
+    atexit.register(gc.freeze)  # else Python takes a second to look through all that was imported, before it ends
     folder = Path(settings.run_store)
     folder.mkdir(parents=True, exist_ok=True)
     with explain_tracking(settings), filelock.FileLock(folder / "mlflow.lock"), _quiet_mlflow():
