@@ -147,7 +147,7 @@ def plan_work(order: Order, step: str, folder: Path) -> Work:
     named = () if step == "prepare" else problem  # what only a model needs is imported while the rows are made
     return Work(notebook, folder, params, execution, named, plan_later(order, step, folder, problem))
 
-
+# %% ../../nbs/delivery/48_steps.ipynb #205ef5f5
 def plan_later(order: Order, step: str, folder: Path, named: tuple[str, ...]) -> tuple[str, ...]:
     """Return the modules that the steps of `order` after `step` import."""
     after = order.steps[order.steps.index(step) + 1:] if step in order.steps else ()
