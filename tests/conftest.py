@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Generator
@@ -16,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # No test may phone home, open a window or depend on the settings of whoever runs it.
 os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MPLBACKEND": "Agg"}
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # workers share the cores
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job, and its children, ignore Ctrl-C
 NO_SKIP = os.environ.pop("CD4ML_NO_SKIP", "") == "1" or os.environ.get("TESTS_NO_SKIP") == "1"
 if NO_SKIP:
     os.environ["TESTS_NO_SKIP"] = "1"  # for xdist's workers, which inherit the environment
