@@ -171,4 +171,4 @@ def _combine(base: Variant, axes: Sequence[Axis], values: Sequence[Any]) -> Vari
     names = [axis.key.partition(".")[2] for axis in varied]
     labels = [name if names.count(name) == 1 else axis.key for name, axis in zip(names, varied, strict=True)]
     parts = [f"{label}={write_value(own[axis.key])}" for label, axis in zip(labels, varied, strict=True)]
-    return Variant(", ".join([*([base.name] if base.name else []), *parts]), base.base, {**base.values, **own})
+    return Variant(" ".join([*([base.name] if base.name else []), *parts]), base.base, {**base.values, **own})

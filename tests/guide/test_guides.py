@@ -82,6 +82,25 @@ def test_test_driven_finds_a_small_gain_in_july_and_no_proof_later(execute: Exec
     assert not list((tmp_path / "temporary").glob("cd4ml-guide-*"))
 
 
+@pytest.mark.slow
+def test_ml_engineering_keeps_what_helps_and_promotes_no_more_than_it_shows(execute: Execute, tmp_path: Path) -> None:
+    _, facts = execute("3_ml_engineering.ipynb", journey="{name: one.to_dict() for name, one in journey.items()}",
+                       best="best", names="[one.name for one in selection.ranking]", decision="second.run.decision",
+                       corrected="selection.corrected.to_dict()", top="selection.best.interval.to_dict()")
+    gains = facts["journey"]
+    assert gains["ten times the trees"]["low"] > 0
+    assert gains["twice as many again"]["high"] < 0
+    assert gains["no small leaves"]["low"] < 0 < gains["no small leaves"]["high"]
+    assert facts["best"] == {"train.max_iter": 100, "train.max_leaf_nodes": 10, "train.learning_rate": 0.1}
+    assert sorted(facts["names"]) == sorted(f"max_leaf_nodes={leaves} learning_rate={rate}"
+                                            for leaves in (5, 10) for rate in (0.05, 0.1))
+    width = {name: facts[name]["high"] - facts[name]["low"] for name in ("corrected", "top")}
+    assert width["corrected"] > width["top"]
+    difference = next(one for one in facts["decision"]["results"] if one["rule"].get("margin"))
+    assert -difference["rule"]["margin"] < difference["low"] < 0 < difference["high"], "no worse, and not proven better"
+    assert not list((tmp_path / "temporary").glob("cd4ml-guide-*"))
+
+
 @pytest.mark.parametrize("name", GUIDES)
 def test_a_guide_is_short_and_exports_nothing(root: Path, name: str) -> None:
     cells = nbformat.read(root / "nbs" / "guide" / name, 4).cells
