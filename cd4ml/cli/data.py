@@ -35,6 +35,7 @@ def params(problem: ProblemArgument, params: VariantOption = "default", override
     Examples: cd4ml params flights · cd4ml params flights --params wider · cd4ml params flights --schema
     """
     from cd4ml.base.params import write_schema
+    from cd4ml.base.secrets import SecretReference
     from cd4ml.base.settings import load_settings
     from cd4ml.delivery.steps import read_problem_schema, resolve_problem_params
     from cd4ml.model.problem import find_problem
@@ -47,7 +48,10 @@ def params(problem: ProblemArgument, params: VariantOption = "default", override
     resolved = resolve_problem_params(settings, found, params, override or [])
     values = {key: {"value": resolved.steps[key.split(".")[0]][key.split(".")[1]], "source": source,
                     "description": resolved.descriptions[key]} for key, source in resolved.sources.items()}
-    rows = [(key, _shorten(one["value"]), one["source"], one["description"]) for key, one in values.items()]
+    for one in values.values():
+        one |= {"secret": True} if isinstance(one["value"], SecretReference) else {}
+    rows = [(key, f"{_shorten(one['value'])}{' (secret)' if 'secret' in one else ''}", one["source"],
+             one["description"]) for key, one in values.items()]
     show_result(as_json, {"problem": problem, "variant": params, "params": values},
                 lambda console: console.print(make_table("", ["parameter", "value", "from", "what it is"], rows)))
 

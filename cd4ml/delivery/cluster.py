@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..base.errors import Cd4mlError, SettingsError, StepError
+from ..base.errors import Cd4mlError, ParameterError, SettingsError, StepError
 from ..base.store import Store, write_atomic
 from ..data.catalog import resolve_location
 from .cache import find_home, find_reachable, read_code
@@ -58,7 +58,7 @@ def run_errand(errand: Errand) -> dict[str, Any]:
                     Execution(**{**errand.execution, "threads": threads}), errand.named)
         try:
             execute_briefed(work, errand.store, {one["name"]: Result(**one) for one in errand.inputs})
-        except StepError as failure:
+        except (StepError, ParameterError) as failure:  # the worker may lack a secret
             error = failure.to_dict()
         for path in (path for path in work.folder.rglob("*") if path.is_file()):
             store.write(f"{home}/{path.relative_to(work.folder).as_posix()}", path.read_bytes())

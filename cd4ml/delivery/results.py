@@ -7,13 +7,14 @@ __all__ = ['Kind', 'Result', 'write_record', 'read_record', 'Step']
 
 # %% ../../nbs/delivery/00_results.ipynb #a70a506a
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..base.errors import StepError, suggest_name
 from ..base.fingerprint import hash_bytes, hash_json
+from ..base.secrets import Redactor, has_secret
 from ..base.store import Store, read_verified, write_atomic
 from ..data.snapshot import read_snapshot, write_snapshot
 from ..model.training import dump_model, load_model
@@ -66,8 +67,10 @@ def read_record(folder: Path) -> dict[str, Result]:
 class Step:
     """Read the results of earlier steps and record those of this one, by name."""
 
-    def __init__(self, name: str, folder: Path, inputs: Mapping[str, Result], data_store: Store):
+    def __init__(self, name: str, folder: Path, inputs: Mapping[str, Result], data_store: Store,
+                 redactor: Redactor | None = None):
         self.name, self.folder, self.inputs, self.data_store = name, folder, inputs, data_store
+        self.redactor = redactor or Redactor()  # knows the secrets that no result may hold
         self.results: dict[str, Result] = {}
 
     def __repr__(self) -> str:
@@ -94,11 +97,13 @@ class Step:
         return _read_input_file(self, name, "file")
 
     def record_value(self, name: str, value: Any) -> None:
-        """Record a plain JSON `value` as `name`."""
+        """Record a plain JSON `value` as `name`; raise `StepError` if it holds a secret."""
+        _refuse_secret(self, name, lambda: json.dumps(value, default=str, ensure_ascii=False).encode())
         _keep_result(self, Result(name, "value", hash_json(value), value=value))
 
     def record_frame(self, name: str, df: "pd.DataFrame") -> None:
-        """Record `df` as `name`: a snapshot in the data store."""
+        """Record `df` as `name`: a snapshot in the data store; raise `StepError` if it holds a secret."""
+        _refuse_secret(self, name, lambda: _write_texts(df))
         found = write_snapshot(df, self.data_store)
         about = {"rows": len(df), "dtypes": {name: str(kind) for name, kind in df.dtypes.items()}}
         _keep_result(self, Result(name, "frame", found.sha256, about=about))
@@ -108,8 +113,9 @@ class Step:
         self.record_file(name, dump_model(model), ".skops", kind="model")
 
     def record_file(self, name: str, data: bytes, suffix: str, kind: Kind = "file") -> None:
-        """Record `data` as the file `name` + `suffix` beside the record."""
+        """Record `data` as the file `name` + `suffix` beside the record; raise `StepError` if it holds a secret."""
         _check_name(self, name)
+        _refuse_secret(self, name, lambda: data)
         write_atomic(self.folder / f"{name}{suffix}", data)
         _keep_result(self, Result(name, kind, hash_bytes(data), path=f"{name}{suffix}"))
 
@@ -135,6 +141,19 @@ def _check_name(step: Step, name: str) -> None:
     if not name.isidentifier():
         raise StepError(f"{name!r} cannot name a result", where=f"step '{step.name}'",
                         expected="letters, digits and underscores")
+
+
+def _refuse_secret(step: Step, name: str, write: Callable[[], bytes]) -> None:
+    if step.redactor.pattern is not None and has_secret(write(), step.redactor):
+        raise StepError(f"The result {name!r} holds a secret", where=f"step '{step.name}'",
+                        expected="results without the value of any secret parameter",
+                        fix="Record what was done with it instead; nothing was kept")
+
+
+def _write_texts(df: "pd.DataFrame") -> bytes:
+    """Return all texts in `df`: names of columns, and the values of those that are not numbers."""
+    columns = [df[name].astype("string").dropna().unique() for name in df.select_dtypes(exclude="number").columns]
+    return "\n".join([*map(str, df.columns), *(text for column in columns for text in column)]).encode()
 
 
 def _keep_result(step: Step, result: Result) -> None:

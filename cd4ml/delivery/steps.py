@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STEPS', 'READ_BY', 'Executor', 'Order', 'StepStopped', 'run_step', 'execute_step', 'execute_briefed', 'plan_work',
            'plan_later', 'plan_execution', 'open_step', 'make_order', 'resolve_problem_params', 'read_problem_schema',
-           'run_steps', 'look_around', 'Explanation', 'explain_steps']
+           'run_steps', 'check_secrets', 'look_around', 'Explanation', 'explain_steps']
 
 # %% ../../nbs/delivery/48_steps.ipynb #a70a506a
 import json
@@ -21,6 +21,7 @@ from typing import Any, cast
 
 from ..base.errors import ParameterError, StepError
 from ..base.fingerprint import hash_file
+from ..base.secrets import Redactor, find_references, has_secret, read_secrets
 from ..base.params import Resolved, build_schema, read_declared, resolve_params
 from ..base.settings import Settings, load_settings
 from ..base.store import Store, write_atomic
@@ -130,12 +131,28 @@ def execute_step(order: Order, step: str, folder: Path, inputs: Mapping[str, Res
 
 def execute_briefed(work: Work, data_store: str, inputs: Mapping[str, Result]) -> None:
     """Execute the notebook of a step in its new folder, as `execute_step`."""
+    redactor = work.redactor
     work.folder.mkdir(parents=True)
     briefing = {"format": 1, "step": work.notebook.stem, "data_store": data_store,
-                "inputs": [asdict(result) for result in inputs.values()]}
+                "inputs": [asdict(result) for result in inputs.values()], "secrets": find_references(work.params)}
     write_atomic(work.folder / "step.json", json.dumps(briefing).encode())
-    execute_notebook(work)
+    try:
+        execute_notebook(work)
+    finally:
+        found = _remove_secrets(work.folder, redactor)
     (work.folder / "step.json").unlink()
+    if found:
+        raise StepError(f"{work.title} left a secret in {', '.join(found)}", where=str(work.folder),
+                        expected="files without the value of any secret parameter", fix="Nothing of it was kept")
+
+
+def _remove_secrets(folder: Path, redactor: Redactor) -> list[str]:
+    """Remove what a notebook wrote into `folder` that holds a secret, and return the names."""
+    files = [path for path in folder.rglob("*") if path.is_file()] if redactor.pattern else []
+    found = [path for path in files if has_secret(path.read_bytes(), redactor)]
+    for path in found:
+        path.unlink()
+    return [path.name for path in found]
 
 
 def plan_work(order: Order, step: str, folder: Path) -> Work:
@@ -169,7 +186,8 @@ def open_step(name: str, problem: str) -> Step:
         return _open_interactive(name, problem)
     found = json.loads(briefing.read_bytes())
     inputs = {fields["name"]: Result(**fields) for fields in found["inputs"]}
-    return Step(name, Path.cwd(), inputs, Store(found["data_store"]))
+    redactor = Redactor(read_secrets(found.get("secrets", ()), os.environ).values())
+    return Step(name, Path.cwd(), inputs, Store(found["data_store"]), redactor)
 
 
 def _open_interactive(name: str, problem: str) -> Step:
@@ -219,7 +237,13 @@ def read_problem_schema(settings: Settings, problem: Problem) -> Any:
 
 # %% ../../nbs/delivery/48_steps.ipynb #a454a942
 def run_steps(order: Order, inputs: Mapping[str, Result]) -> Iterator[StepRun]:
-    """Yield what became of each step of `order`; each reads what those before it recorded, and `inputs`."""
+    """Yield what became of each step of `order`; each reads what those before it recorded, and `inputs`.
+
+    Raises:
+        ParameterError: secrets are not set in the environment; those of all steps are named.
+        StepStopped: a step failed.
+    """
+    check_secrets([order])
     surroundings = look_around(order)
     known = dict(inputs)
     for step in order.steps:
@@ -229,6 +253,12 @@ def run_steps(order: Order, inputs: Mapping[str, Result]) -> Iterator[StepRun]:
         known |= read_record(Path(done.folder))
         order.report_progress(step, done.status, done.seconds)
         yield done
+
+
+def check_secrets(orders: Iterable[Order]) -> None:
+    """Raise `ParameterError` that names all secrets of `orders` that are not set here; elsewhere is not looked at."""
+    used = [order.params.steps.get(step, {}) for order in orders if order.execute is None for step in order.steps]
+    read_secrets(find_references(used), os.environ)
 
 
 def look_around(order: Order) -> Surroundings:

@@ -28,7 +28,7 @@ from ..base.store import write_atomic
 from .jobs import Job, Report, plan_jobs, run_jobs
 from .record import StepRun
 from .results import Result, read_record
-from .steps import Order, StepStopped, look_around, make_order, run_step
+from .steps import Order, StepStopped, check_secrets, look_around, make_order, run_step
 from .tracking import StepLog, close_tracker, log_step, open_tracker
 from .variants import Variant
 from ..model.metrics import TASK_METRICS, find_metric
@@ -134,8 +134,9 @@ def run_sweep(plan: Plan, now: dt.datetime, report: Report = lambda job, status,
     A variant that fails does not stop the others.
 
     Raises:
-        Cd4mlError: a dataset is missing, or MLflow cannot be used; what was finished is kept.
+        Cd4mlError: a secret is not set, a dataset is missing, or MLflow cannot be used; what was finished is kept.
     """
+    check_secrets(plan.orders.values())
     began, sweeps = time.monotonic(), Path(plan.first.settings.run_store) / "sweeps" / plan.first.problem.name
     draft = Sweep(f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}", plan.first.problem.name, plan.metric,
                   now.isoformat(timespec="seconds"), 0.0, ())
