@@ -69,6 +69,7 @@ def list_forms(secret: str) -> list[str]:
         if len(text) >= SHORTEST:
             plain = [text, repr(text)[1:-1], ascii(text)[1:-1], json.dumps(text)[1:-1],
                      json.dumps(text, ensure_ascii=False)[1:-1]]
+            plain += [json.dumps(one)[1:-1] for one in plain]  # JSON within JSON, as skops writes it
             quoted = [urllib.parse.quote(text, safe=""), urllib.parse.quote(text), urllib.parse.quote_plus(text)]
             lower = [re.sub("%..", lambda found: found[0].lower(), one) for one in quoted]
             escaped = [html.escape(one, quote) for one in plain for quote in (True, False)]

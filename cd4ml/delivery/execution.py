@@ -71,7 +71,7 @@ class Work:
         """Return the name of the cell at `index` as its author counts: without the one that holds the parameters."""
         return f"cell {index + 1 - bool(self.params)}"
 
-
+# %% ../../nbs/delivery/46_execution.ipynb #d7399755
 def execute_notebook(work: Work) -> None:
     """Execute a notebook, leaving the executed notebook and its page in its folder.
 
@@ -215,7 +215,8 @@ def _run_kernel(work: Work) -> None:
 
     content, execution = read_notebook(work.notebook), work.execution
     environ = {**make_task("", {}, work.folder, (), execution).environ, **_find_home(work.notebook)}
-    kernel = make_kernel_class(environ, plan_imports(read_sources(content), work.folder, work.named), execution)
+    kernel = make_kernel_class(environ, plan_imports(read_sources(content), work.folder, work.named), execution,
+                               is_quiet=work.redactor.pattern is not None)
     given: dict[str, Any] = {"kernel_manager_class": kernel, "execution_timeout": execution.cell_seconds,
                              "progress_bar": False, "resources": {"metadata": {"path": str(work.folder)}}}
     if find_language(content) == "python":

@@ -94,7 +94,7 @@ def insert_parameters(notebook: Mapping[str, Any], params: Mapping[str, Any]) ->
         made["cells"].insert(places[0] if places else 0, cell)
     return made
 
-
+# %% ../../nbs/delivery/28_notebooks.ipynb #268fadd4
 def has_tag(cell: Mapping[str, Any], tag: str) -> bool:
     """Tell whether `cell` has this tag."""
     return tag in cell["metadata"].get("tags", ())

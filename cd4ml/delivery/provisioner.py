@@ -82,7 +82,8 @@ class ForkedProvisioner(LocalProvisioner):
         folder = Path(kwargs.get("cwd") or os.getcwd())
         task = make_task("cd4ml.delivery.provisioner:run_kernel", {"argv": argv}, folder, self.imports, self.execution)
         try:
-            fork = await asyncio.to_thread(find_forkserver().fork, replace(task, environ=dict(kwargs["env"])))
+            files = tuple(kwargs[name] for name in ("stdout", "stderr") if kwargs.get(name) is not None)
+            fork = await asyncio.to_thread(find_forkserver().fork, replace(task, environ=dict(kwargs["env"])), files)
         except ForkUnsafe:
             return await super().launch_kernel(cmd, **kwargs)
         self.process = ForkedProcess(fork, fork.pid)
@@ -107,8 +108,12 @@ def read_arguments(cmd: list[str]) -> list[str] | None:
     return words[2:] if is_this and words[:2] == ["-m", "ipykernel_launcher"] else None
 
 # %% ../../nbs/delivery/45_provisioner.ipynb #823318a1
-def make_kernel_class(environ: Mapping[str, str], imports: tuple[str, ...], execution: Execution) -> Any:
-    """Return the class of kernels that start with `environ`, forked if `execution.way` says "kernel"."""
+def make_kernel_class(environ: Mapping[str, str], imports: tuple[str, ...], execution: Execution,
+                      is_quiet: bool = False) -> Any:
+    """Return the class of kernels that start with `environ`, forked if `execution.way` says "kernel".
+
+    What one that `is_quiet` writes past Jupyter is thrown away.
+    """
 
     class StepKernel(AsyncKernelManager):
         provisioner: Any
@@ -127,7 +132,9 @@ def make_kernel_class(environ: Mapping[str, str], imports: tuple[str, ...], exec
             return await super()._async_pre_start_kernel(**given | {"env": dict(environ)})
 
         async def _async_launch_kernel(self, kernel_cmd: list[str], **given: Any) -> None:
-            await super()._async_launch_kernel(kernel_cmd, **given)
+            with open(os.devnull, "wb") as nothing:
+                files = {"stdout": nothing.fileno(), "stderr": nothing.fileno()} if is_quiet else {}
+                await super()._async_launch_kernel(kernel_cmd, **given | files)
             self.started.append(self)
             if execution.memory is not None and sys.platform == "linux" and execution.way != "kernel":
                 import resource

@@ -67,10 +67,9 @@ def read_record(folder: Path) -> dict[str, Result]:
 class Step:
     """Read the results of earlier steps and record those of this one, by name."""
 
-    def __init__(self, name: str, folder: Path, inputs: Mapping[str, Result], data_store: Store,
-                 redactor: Redactor | None = None):
+    def __init__(self, name: str, folder: Path, inputs: Mapping[str, Result], data_store: Store):
         self.name, self.folder, self.inputs, self.data_store = name, folder, inputs, data_store
-        self.redactor = redactor or Redactor()  # knows the secrets that no result may hold
+        self.redactor = Redactor()  # knows the secrets that no result may hold
         self.results: dict[str, Result] = {}
 
     def __repr__(self) -> str:
@@ -98,12 +97,11 @@ class Step:
 
     def record_value(self, name: str, value: Any) -> None:
         """Record a plain JSON `value` as `name`; raise `StepError` if it holds a secret."""
-        _refuse_secret(self, name, lambda: json.dumps(value, default=str, ensure_ascii=False).encode())
         _keep_result(self, Result(name, "value", hash_json(value), value=value))
 
     def record_frame(self, name: str, df: "pd.DataFrame") -> None:
         """Record `df` as `name`: a snapshot in the data store; raise `StepError` if it holds a secret."""
-        _refuse_secret(self, name, lambda: _write_texts(df))
+        _check_result(self, name, lambda: _write_texts(df))
         found = write_snapshot(df, self.data_store)
         about = {"rows": len(df), "dtypes": {name: str(kind) for name, kind in df.dtypes.items()}}
         _keep_result(self, Result(name, "frame", found.sha256, about=about))
@@ -114,8 +112,7 @@ class Step:
 
     def record_file(self, name: str, data: bytes, suffix: str, kind: Kind = "file") -> None:
         """Record `data` as the file `name` + `suffix` beside the record; raise `StepError` if it holds a secret."""
-        _check_name(self, name)
-        _refuse_secret(self, name, lambda: data)
+        _check_result(self, name, lambda: data)
         write_atomic(self.folder / f"{name}{suffix}", data)
         _keep_result(self, Result(name, kind, hash_bytes(data), path=f"{name}{suffix}"))
 
@@ -136,14 +133,15 @@ def _read_input_file(step: Step, name: str, kind: Kind) -> bytes:
     folder, _, name = found.path.rpartition("/")
     return read_verified(Store(folder), name, found.sha256)
 
-
+# %% ../../nbs/delivery/00_results.ipynb #f154ead6
 def _check_name(step: Step, name: str) -> None:
     if not name.isidentifier():
         raise StepError(f"{name!r} cannot name a result", where=f"step '{step.name}'",
                         expected="letters, digits and underscores")
 
 
-def _refuse_secret(step: Step, name: str, write: Callable[[], bytes]) -> None:
+def _check_result(step: Step, name: str, write: Callable[[], bytes]) -> None:
+    _check_name(step, name)
     if step.redactor.pattern is not None and has_secret(write(), step.redactor):
         raise StepError(f"The result {name!r} holds a secret", where=f"step '{step.name}'",
                         expected="results without the value of any secret parameter",
@@ -157,6 +155,6 @@ def _write_texts(df: "pd.DataFrame") -> bytes:
 
 
 def _keep_result(step: Step, result: Result) -> None:
-    _check_name(step, result.name)
+    _check_result(step, result.name, lambda: json.dumps(asdict(result), default=str, ensure_ascii=False).encode())
     step.results[result.name] = result
     write_record(step.folder, step.name, step.results)

@@ -154,7 +154,7 @@ def _remove_secrets(folder: Path, redactor: Redactor) -> list[str]:
         path.unlink()
     return [path.name for path in found]
 
-
+# %% ../../nbs/delivery/48_steps.ipynb #f7eb4dc3
 def plan_work(order: Order, step: str, folder: Path) -> Work:
     """Return the notebook of `step` with its parameters, to be executed in `folder`."""
     notebook = order.settings.notebooks / f"{step}.ipynb"
@@ -186,8 +186,9 @@ def open_step(name: str, problem: str) -> Step:
         return _open_interactive(name, problem)
     found = json.loads(briefing.read_bytes())
     inputs = {fields["name"]: Result(**fields) for fields in found["inputs"]}
-    redactor = Redactor(read_secrets(found.get("secrets", ()), os.environ).values())
-    return Step(name, Path.cwd(), inputs, Store(found["data_store"]), redactor)
+    step = Step(name, Path.cwd(), inputs, Store(found["data_store"]))
+    step.redactor = Redactor(read_secrets(found.get("secrets", ()), os.environ).values())
+    return step
 
 
 def _open_interactive(name: str, problem: str) -> Step:

@@ -20,9 +20,10 @@ TOKEN, KEY = 'tök"n <&> 4711/x?', "key-of-the-shop-0815"
 def write_guises(secret: str) -> list[str]:
     inner = f"user:{secret}".encode()
     return [secret, ascii(secret)[1:-1], repr(secret)[1:-1], json.dumps(secret)[1:-1], html.escape(secret),
-            html.escape(secret, False), json.dumps(html.escape(secret))[1:-1],
-            html.escape(json.dumps(secret, ensure_ascii=False)[1:-1]), urllib.parse.quote(secret, safe=""),
-            urllib.parse.quote_plus(secret), secret.encode().hex(), base64.b64encode(secret.encode()).decode()[:-4],
+            json.dumps(json.dumps(secret)[1:-1])[1:-1], html.escape(secret, False),
+            json.dumps(html.escape(secret))[1:-1], html.escape(json.dumps(secret, ensure_ascii=False)[1:-1]),
+            urllib.parse.quote(secret, safe=""), urllib.parse.quote_plus(secret), secret.encode().hex(),
+            base64.b64encode(secret.encode()).decode()[:-4],
             base64.b64encode(inner).decode()[8:-4]]
 
 
@@ -173,7 +174,7 @@ def test_a_run_knows_its_secrets_and_keeps_none(bench, way):
 
 
 def test_a_release_its_site_and_a_sweep_keep_none(bench):
-    done = [bench.call("release", "iris", "--json"), bench.call("site", "iris"),
+    done = [bench.call("release", "iris", "--json"), bench.call("site"),
             bench.call("params", "iris"), bench.call("params", "iris", "--schema"),
             bench.call("sweep", "iris", "-p", "train.token='${WEATHER_TOKEN}','${SHOP_KEY}'", "--json")]
     assert [code for code, _, _ in done] == [0] * len(done), [err for _, _, err in done]

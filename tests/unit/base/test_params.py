@@ -1,10 +1,11 @@
 import datetime as dt
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from cd4ml.base.errors import ParameterError
 from cd4ml.base.params import Declared, build_schema, parse_override, read_variant, resolve_params, write_schema
+from cd4ml.base.secrets import SecretReference
 
 
 class Section(BaseModel):
@@ -189,3 +190,54 @@ def test_a_file_that_is_no_text_is_named(shop, data):
 def test_a_name_given_twice_is_an_error(shop):
     with pytest.raises(ParameterError, match=r"params/shop/default\.yaml:3.*duplicate key"):
         resolve_params(SCHEMA, shop(default="train:\n  depth: 1\n  depth: 2\n"))
+
+
+class Login(Section):
+    key: SecretStr = SecretStr("${SHOP_KEY}")
+    needed: SecretStr
+    other: SecretStr | None = None
+    user: str = "${USER}"
+
+
+class Shop(BaseModel):
+    train: Login
+
+
+TOKEN = Declared("token", str, "${TOKEN}", "secret: key of the weather service")
+GUARDED = build_schema(Shop, {"train": {"token": TOKEN, "user": Declared("user", str, "${ME}", "secret: who")}})
+VALID = "train:\n  needed: ${NEEDED}\n  user: ${ME}\n"
+
+
+def test_secrets_are_references_whichever_way_they_are_marked(shop):
+    found = resolve_params(GUARDED, shop(default=VALID), "default", ["train.other='${OTHER}'", "train.key=${KEY}"])
+    assert found.steps["train"] == {"key": "${KEY}", "needed": "${NEEDED}", "other": "${OTHER}", "user": "${ME}",
+                                    "token": "${TOKEN}"}
+    assert {type(value) for value in found.steps["train"].values()} == {SecretReference}
+    assert found.descriptions["train.token"] == "key of the weather service"
+    assert '"writeOnly": true' in write_schema(GUARDED, "shop")
+
+
+@pytest.mark.parametrize("override", ["train.key=hunter2-hunter2", "train.token=hunter2", "train.other={hunter2: [",
+                                      "train.token='${A} hunter2'", "train.tokne=hunter2"])
+def test_the_value_of_a_secret_is_refused_and_not_repeated(shop, override):
+    with pytest.raises(ParameterError) as caught:
+        resolve_params(GUARDED, shop(default=VALID), "default", [override])
+    assert "hunter2" not in f"{caught.value} {caught.value.to_dict()}"
+    assert f"-p {override.partition('=')[0]}" in caught.value.where
+    with pytest.raises(ParameterError) as caught:
+        resolve_params(GUARDED, shop(default=VALID + "  key: hunter2\n  token: 42424242\n"))
+    assert "hunter2" not in str(caught.value)
+    assert "4242" not in str(caught.value)
+    assert "default.yaml:4" in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("declared", [
+    Declared("token", str, "hunter2", "secret: key"), Declared("token", int, 42424242, "secret: key"),
+    Declared("token", str, "", "secret: key"), Declared("token", str, "${A}\n", "secret: key"),
+])
+def test_the_default_of_a_secret_is_a_reference(declared):
+    with pytest.raises(ParameterError, match=r"train\.token") as caught:
+        build_schema(BaseModel, {"train": {"token": declared}})
+    assert "hunter2" not in str(caught.value)
+    assert "4242" not in str(caught.value)
