@@ -14,7 +14,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Union, cast, get_args, get_origin
 
 from .errors import ParameterError, suggest_name
 from .secrets import EXPECTED, REFERENCE, SecretReference
@@ -106,13 +107,14 @@ def _holds_secret(kind: Any) -> bool:
 
 
 def _make_secret(key: str, kind: Any, default: Any, description: str, is_required: bool = False) -> tuple[Any, Any]:
-    """Return type and field of the parameter `key` in files: a reference, instead of the secret that it stands for."""
+    """Return type and field of the parameter `key` in files: a reference, not the secret that it stands for."""
     from pydantic import Field, SecretStr, StringConstraints
 
     text = Annotated[str, StringConstraints(pattern=REFERENCE)]
     default = default.get_secret_value() if isinstance(default, SecretStr) else default
-    may_lack = type(None) in get_args(kind)
-    if kind is not str and not _holds_secret(kind) and get_args(kind) not in ((str, type(None)), (type(None), str)):
+    kinds = set(get_args(kind)) if get_origin(kind) in (UnionType, Union) else {kind}
+    may_lack = type(None) in kinds
+    if kinds - {str, SecretStr, type(None)}:
         raise ParameterError(f"The secret '{key}' is not a text", expected=f"{key.split('.')[1]}: str")
     if not is_required and not (may_lack and default is None) and not re.fullmatch(REFERENCE, str(default)):
         raise ParameterError(f"The default of the secret '{key}' is not a reference", expected=EXPECTED,

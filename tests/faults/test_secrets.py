@@ -6,9 +6,12 @@ import hashlib
 import html
 import io
 import json
+import signal
 import tarfile
+import time
 import urllib.parse
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -126,8 +129,6 @@ def bench(workbench, root):
 
 
 def read_seen(run) -> list[str]:
-    from pathlib import Path
-
     results = [one for step in run["steps"]
                for one in json.loads((Path(step["folder"]) / "results.json").read_text())["results"]]
     return next(one["value"] for one in results if one["name"] == "seen")
@@ -171,6 +172,20 @@ def test_a_run_knows_its_secrets_and_keeps_none(bench, way):
         assert code == 2, fault
         assert "train" in json.loads(out)["what"]
         check_nothing_leaked(bench, out, err)
+
+
+def test_an_interrupted_notebook_keeps_none(bench):
+    bench.edit_notebook("train", replace_cell("import time; print(token); open('on', 'w').close(); time.sleep(60)"))
+    process = bench.start("run", "iris")
+    until = time.monotonic() + 60
+    while not list(bench.folder.glob(".cd4ml/steps/*.draft/on")):
+        assert time.monotonic() < until, "the cell never ran"
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "•••" in next(bench.folder.glob(".cd4ml/runs/iris/*/train.ipynb")).read_text()
+    check_nothing_leaked(bench, out, err)
 
 
 def test_a_release_its_site_and_a_sweep_keep_none(bench):

@@ -234,7 +234,8 @@ def test_the_value_of_a_secret_is_refused_and_not_repeated(shop, override):
 
 @pytest.mark.parametrize("declared", [
     Declared("token", str, "hunter2", "secret: key"), Declared("token", int, 42424242, "secret: key"),
-    Declared("token", str, "", "secret: key"), Declared("token", str, "${A}\n", "secret: key"),
+    Declared("token", str, "", "secret: key"), Declared("token", list[str], ["hunter2"], "secret: key"),
+    Declared("token", list[SecretStr], ["${A}"], "secret: key"), Declared("token", str, "${A}\n", "secret: key"),
 ])
 def test_the_default_of_a_secret_is_a_reference(declared):
     with pytest.raises(ParameterError, match=r"train\.token") as caught:
