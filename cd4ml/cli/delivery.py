@@ -9,6 +9,7 @@ __all__ = ['PromoteOption', 'WhyOption', 'place_order', 'read_clock', 'run', 'de
 # %% ../../nbs/cli/10_delivery.ipynb #5ab355b1
 import datetime as dt
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,7 +61,8 @@ def run(problem: ProblemArgument, params: VariantOption = "default", override: O
     from cd4ml.base.settings import load_settings
     from cd4ml.delivery.memory import Question, recall_run
 
-    settings, question = load_settings(), Question(problem, params, tuple(override or ()))
+    began, settings = time.time_ns(), load_settings()
+    question = Question(problem, params, tuple(override or ()))
     if explain:
         show_explanations(place_order(problem, params, override, force, Progress()), as_json)
         return
@@ -68,12 +70,12 @@ def run(problem: ProblemArgument, params: VariantOption = "default", override: O
         done = None if force else recall_run(settings, question)
         for step in done.steps if done else ():
             progress(step.name, step.status, step.seconds)
-        done = done or deliver(place_order(problem, params, override, force, progress), question)
+        done = done or deliver(place_order(problem, params, override, force, progress), question, began)
     show_result(as_json, done.to_dict(), lambda console: write_run(console, done))
 
 
-def deliver(order: "Order", question: "Question") -> "Run":
-    """Return the run of `order`, remembered as the answer to `question`."""
+def deliver(order: "Order", question: "Question", began: int) -> "Run":
+    """Return the run of `order`, remembered as the answer to `question` that was asked when it `began` [ns]."""
     from cd4ml.data.catalog import resolve_location
     from cd4ml.delivery.memory import remember_run
     from cd4ml.delivery.promotion import watch_champion
@@ -83,7 +85,7 @@ def deliver(order: "Order", question: "Question") -> "Run":
     places = [resolve_location(one, order.settings.root) for one in order.problem.datasets]
     variant = Path(question.variant)  # may be a file outside of params/
     if not any("://" in place for place in places):
-        remember_run(order.settings, question, done, [*map(Path, places), variant])
+        remember_run(order.settings, question, done, [*map(Path, places), variant], began)
     return done
 
 # %% ../../nbs/cli/10_delivery.ipynb #ad182d5b

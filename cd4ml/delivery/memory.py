@@ -10,7 +10,6 @@ import importlib.util
 import json
 import os
 import sys
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from ..base.errors import StepError
 from ..base.fingerprint import hash_json
 from ..base.settings import Settings
 from ..base.store import write_atomic
-from .record import Run, read_run
+from .record import Run, list_pages, read_run
 
 # %% ../../nbs/delivery/52_memory.ipynb #e465a659
 @dataclass(frozen=True)
@@ -66,17 +65,20 @@ def take_stamps(paths: Iterable[Path]) -> dict[str, list[int]]:
 TICK = 50_000_000  # ns; more than any file system's clock needs to go on
 
 
-def remember_run(settings: Settings, question: Question, run: Run, more: Iterable[Path]) -> None:
-    """Remember that `run` is the answer to `question`, which also rests on the files `more`."""
+def remember_run(settings: Settings, question: Question, run: Run, more: Iterable[Path], began: int) -> None:
+    """Remember that `run`, which `began` to read files then [ns since 1970], is the answer to `question`.
+
+    It also rests on the files `more`. Nothing is remembered if any file was touched since, or just before.
+    """
     if "://" in settings.release_store or "://" in settings.data_store:
         return
     stamps = take_stamps([*list_watched(settings, question.problem), *more])
-    if any(stamp and max(stamp[2:]) > time.time_ns() - TICK for stamp in stamps.values()):
+    if any(stamp and max(stamp[2:]) > began - TICK for stamp in stamps.values()):
         return
-    needed = [run.report, *(str(Path(step.folder) / "results.json") for step in run.steps)]
-    results = [one for step in run.steps
-               for one in json.loads((Path(step.folder) / "results.json").read_bytes())["results"]]
-    needed += [f"{settings.data_store}/snapshots/{one['sha256']}.parquet" for one in results if one["kind"] == "frame"]
+    results = run.read_results().values()
+    needed = [*map(str, list_pages(run)), *(one.path for one in results if one.path)]
+    needed += [str(Path(step.folder) / name) for step in run.steps for name in ("results.json", "ingredients.json")]
+    needed += [f"{settings.data_store}/snapshots/{one.sha256}.parquet" for one in results if one.kind == "frame"]
     kept = {"format": 1, "run": run.run_id, "stamps": stamps, "needed": needed}
     write_atomic(question.find_place(settings, os.environ), json.dumps(kept).encode())
 

@@ -26,7 +26,7 @@ from ..base.store import Store, write_atomic
 from ..data.snapshot import read_snapshot
 from .notebooks import read_notebook, renew_words, write_notebook
 from .provenance import read_provenance, read_requirements
-from .record import Run, StepRun, read_run, write_run
+from .record import Run, StepRun, list_pages, read_run, write_run
 from .report import render_elsewhere
 from .results import Result, read_record
 from .steps import Order, StepStopped, run_steps
@@ -125,7 +125,7 @@ def run_delivery(order: Order, now: dt.datetime) -> Run:
             steps.append(done)
             journal.log_step(done, int(time.time() * 1000))
         known = _find_known(runs, steps)
-        if known is not None and known.words == draft.words:
+        if known is not None and known.words == draft.words and all(path.is_file() for path in list_pages(known)):
             return known
         finished = replace(draft, steps=tuple(steps), seconds=round(time.monotonic() - began, 3))
         return _finish_run(order, finished, journal, known)
@@ -160,7 +160,7 @@ def _find_known(runs: Path, steps: list[StepRun]) -> Run | None:
         found = read_run(runs, pointer.read_text().strip())
     except StepError:
         return None
-    return replace(found, steps=tuple(steps)) if Path(found.report).is_file() else None
+    return replace(found, steps=tuple(steps))
 
 
 def _finish_run(order: Order, run: Run, journal: Journal, known: Run | None) -> Run:
@@ -172,7 +172,7 @@ def _finish_run(order: Order, run: Run, journal: Journal, known: Run | None) -> 
     metrics = results["metrics"].value if "metrics" in results else {}
     decision = results["decision"].value if "decision" in results else {}
     run = replace(run, metrics=metrics, decision=decision, report=str(folder / f"{run.steps[-1].name}.html"))
-    if known is not None:  # the same run in new words: MLflow has it already
+    if known is not None:  # the same run, its pages made again: MLflow has it already
         run = replace(run, mlflow_run=known.mlflow_run, mlflow_model=known.mlflow_model)
     write_run(folder, run)
     if known is None:

@@ -86,7 +86,7 @@ def run_step(order: Order, step: str, inputs: Mapping[str, Result], surroundings
     steps = Path(order.settings.run_store) / "steps"
     (steps / "locks").mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(steps / "locks" / ingredients.key):
-        found = None if order.force else _find_usable(steps, ingredients.key, order.settings)
+        found = None if order.force else _find_usable(steps, ingredients.key, step, order.settings)
         if found:
             os.utime(found / "ingredients.json")  # when it was last of use, for whoever cleans up
             return StepRun(step, "cached", round(time.monotonic() - started, 3), ingredients.key, str(found))
@@ -94,21 +94,22 @@ def run_step(order: Order, step: str, inputs: Mapping[str, Result], surroundings
         draft = steps / f"{ingredients.key[:16]}.{secrets.token_hex(4)}.draft"
         try:
             (order.execute or execute_step)(order, step, draft, inputs)
-            folder = _replace_finished(steps, draft, ingredients) if order.force else \
-                keep_finished(steps, draft, ingredients)
+            folder = _replace_finished(steps, draft, ingredients)
         except BaseException as error:
             seconds = round(time.monotonic() - started, 3)
             raise StepStopped(StepRun(step, "failed", seconds, ingredients.key, str(draft))) from error
     return StepRun(step, "ran", round(time.monotonic() - started, 3), ingredients.key, str(folder))
 
 # %% ../../nbs/delivery/48_steps.ipynb #f02a8874
-def _find_usable(steps: Path, key: str, settings: Settings) -> Path | None:
+def _find_usable(steps: Path, key: str, step: str, settings: Settings) -> Path | None:
     folder = find_finished(steps, key)
     if folder is None:
         return None
-    store = Store(settings.data_store)
-    frames = [one.sha256 for one in read_record(folder).values() if one.kind == "frame"]
-    return folder if all(store.exists(f"snapshots/{sha256}.parquet") for sha256 in frames) else None
+    results, store = read_record(folder).values(), Store(settings.data_store)
+    files = [folder / name for name in ("results.json", f"{step}.ipynb", f"{step}.html")]
+    files += [Path(one.path) for one in results if one.path]
+    snapshots = [f"snapshots/{one.sha256}.parquet" for one in results if one.kind == "frame"]
+    return folder if all(path.is_file() for path in files) and all(map(store.exists, snapshots)) else None
 
 
 def _replace_finished(steps: Path, draft: Path, ingredients: Ingredients) -> Path:
@@ -293,12 +294,13 @@ def explain_steps(order: Order) -> list[Explanation]:
         notebook = order.settings.notebooks / f"{step}.ipynb"
         params = order.params.select_step(step, read_declared(notebook))
         ingredients = collect_ingredients(notebook, params, known, surroundings)
-        folder = _find_usable(steps, ingredients.key, order.settings)
+        folder = _find_usable(steps, ingredients.key, step, order.settings)
         if folder is not None and not order.force:
             known |= read_record(folder)
             found.append(Explanation(step, False, ()))
             continue
-        changes = find_nearest(steps, notebook.name, ingredients)
+        is_known = find_finished(steps, ingredients.key) is not None
+        changes = [] if is_known else find_nearest(steps, notebook.name, ingredients)
         reasons = ["it never ran before"] if changes is None else changes or ["what it left is gone, or --force"]
         found.append(Explanation(step, True, tuple(reasons)))
     return found

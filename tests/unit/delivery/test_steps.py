@@ -46,15 +46,17 @@ def finish(settings, value):
     step = Step("prepare", draft, {}, Store(settings.data_store))
     step.record_frame("rows", pd.DataFrame({"a": [value]}))
     step.record_value("which", value)
+    for name in ("prepare.ipynb", "prepare.html"):
+        (draft / name).touch()
     return steps, _replace_finished(steps, draft, KEY)
 
 
 def test_a_step_whose_snapshot_is_gone_is_not_used(settings):
     steps, folder = finish(settings, 1)
-    assert _find_usable(steps, KEY.key, settings) == folder
+    assert _find_usable(steps, KEY.key, "prepare", settings) == folder
     snapshot = read_record(folder)["rows"].sha256
     Store(settings.data_store).delete(f"snapshots/{snapshot}.parquet")
-    assert _find_usable(steps, KEY.key, settings) is None
+    assert _find_usable(steps, KEY.key, "prepare", settings) is None
 
 
 def test_a_forced_step_takes_the_place_of_the_finished_one(settings):
@@ -67,7 +69,7 @@ def test_a_forced_step_takes_the_place_of_the_finished_one(settings):
 def test_a_folder_that_was_not_finished_is_not_used(settings):
     steps, folder = finish(settings, 1)
     (folder / "ingredients.json").unlink()
-    assert _find_usable(steps, KEY.key, settings) is None
+    assert _find_usable(steps, KEY.key, "prepare", settings) is None
 
 
 @pytest.mark.slow
