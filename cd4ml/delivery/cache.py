@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['hash_code', 'read_code', 'find_home', 'find_reachable', 'Ingredients', 'Surroundings', 'collect_ingredients',
-           'compare_ingredients', 'find_finished', 'find_nearest', 'keep_finished']
+           'compare_ingredients', 'mark_edits', 'find_finished', 'find_nearest', 'keep_finished']
 
 # %% ../../nbs/delivery/30_cache.ipynb #44cf21bd
 import ast
@@ -15,7 +15,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -143,6 +143,14 @@ def compare_ingredients(before: Mapping[str, Any], now: Ingredients) -> list[str
         else:
             found += [f"{name}: {one}" for one in _compare_entries(name, old or {}, value)]
     return found
+
+
+def mark_edits(before: Ingredients, after: Ingredients) -> Ingredients:
+    """Return `before` with a mark on each module that is another `after` the step ran: either may be what it ran."""
+    names = {*before.project, *after.project}
+    both = {name: (before.project.get(name, ""), after.project.get(name, "")) for name in sorted(names)}
+    return replace(before, project={name: one if one == other else f"{one} or {other}"
+                                    for name, (one, other) in both.items()})
 
 
 def _compare_entries(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:

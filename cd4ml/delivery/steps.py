@@ -34,6 +34,7 @@ from cd4ml.delivery.cache import (
     find_home,
     find_nearest,
     keep_finished,
+    mark_edits,
 )
 from .execution import Work, execute_notebook, read_sources
 from .kernels import Execution, Way
@@ -94,6 +95,7 @@ def run_step(order: Order, step: str, inputs: Mapping[str, Result], surroundings
         draft = steps / f"{ingredients.key[:16]}.{secrets.token_hex(4)}.draft"
         try:
             (order.execute or execute_step)(order, step, draft, inputs)
+            ingredients = mark_edits(ingredients, collect_ingredients(notebook, params, inputs, surroundings))
             folder = _replace_finished(steps, draft, ingredients)
         except BaseException as error:
             seconds = round(time.monotonic() - started, 3)

@@ -1,9 +1,13 @@
 """A workbench with a package and a data file of its own: what is missing, altered or breaks its contract."""
 
 import hashlib
+import json
 import shutil
+from pathlib import Path
 
 import pytest
+
+from cd4ml.delivery.cache import hash_code
 
 pytestmark = pytest.mark.slow
 
@@ -12,6 +16,7 @@ import pandas as pd
 from cd4ml.data.catalog import Dataset
 from cd4ml.model.problem import Problem
 from cd4ml.model.split import split_at_random
+from shop.cleaning import clean_sales
 
 FILE = Dataset("sales", "data/sales.csv", "csv", "{sha256}", "the shop", "what was sold", "CC0")
 
@@ -30,9 +35,12 @@ def build_model(params):
 
 
 PROBLEM = Problem("shop", "Shop", "What a thing will cost.", "regression", "price", ("size",), (FILE,), make_contracts,
-                  lambda frames, params: frames["sales"],
+                  lambda frames, params: clean_sales(frames["sales"]),
                   lambda rows, params: split_at_random(rows, 0.3, params.seed), build_model, metrics=("rmse",))
 '''
+
+
+CLEANING = "def clean_sales(df):\n    return df[df['size'] >= 0]\n"
 
 
 @pytest.fixture
@@ -43,6 +51,8 @@ def shop(workbench):
     (folder / "pyproject.toml").write_text('[project]\nname = "shop"\n')
     (folder / "shop/problems").mkdir(parents=True)
     (folder / "shop/__init__.py").touch()
+    (folder / "shop/cleaning.py").write_text(CLEANING)
+    (folder / "shop/aside.py").write_text("LIMIT = 1\n")
     (folder / "shop/problems/__init__.py").touch()
     (folder / "params/shop").mkdir(parents=True)
     (folder / "params/shop/default.yaml").write_text("evaluate:\n  rules:\n    - {metric: rmse, at_most: 5}\n")
@@ -60,14 +70,59 @@ def write_sales(workbench, lines, is_recorded=True):
         (workbench.folder / "shop/problems/shop.py").write_text(PROBLEM.format(sha256=sha256))
 
 
-def test_a_workbench_of_ones_own_delivers_and_notices_changed_code(shop):
+def read_statuses(run):
+    return [step["status"] for step in run["steps"]]
+
+
+def explain(shop):
+    return shop.call_json("run", "shop", "--explain")["steps"][0]["because"]
+
+
+def test_a_workbench_of_ones_own_delivers_and_notices_what_changed(shop):
     outcome = shop.call_json("release", "shop")
     assert (outcome["decision"], outcome["promoted"]) == ("pass", True)
+
     module = shop.folder / "shop/problems/shop.py"
     module.write_text(module.read_text() + "\n# a comment\n")
-    assert {step["status"] for step in shop.call_json("run", "shop")["steps"]} == {"cached"}
+    (shop.folder / "shop/aside.py").write_text("LIMIT = 2\n")  # no step reaches it
+    assert read_statuses(shop.call_json("run", "shop")) == ["cached"] * 3
+
     module.write_text(module.read_text().replace("0.3", "0.4"))
-    assert {step["status"] for step in shop.call_json("run", "shop")["steps"]} == {"ran"}
+    assert explain(shop) == ["project: shop.problems.shop changed"]
+    assert read_statuses(shop.call_json("run", "shop")) == ["ran"] * 3
+
+    (shop.folder / "shop/cleaning.py").write_text(CLEANING.replace(">= 0", "> 0"))
+    assert explain(shop) == ["project: shop.cleaning changed"]
+    assert read_statuses(shop.call_json("run", "shop")) == ["ran"] * 3
+
+    write_sales(shop, [f"{i % 90},{3 * (i % 90) + i % 7}" for i in range(400)])
+    assert "data: sales changed" in explain(shop)
+    assert read_statuses(shop.call_json("run", "shop")) == ["ran"] * 3
+    assert read_statuses(shop.call_json("run", "shop")) == ["cached"] * 3
+
+
+def test_code_edited_while_a_step_runs_is_never_taken_for_what_ran(shop):
+    """The prepare notebook edits code, as its author might meanwhile; the train notebook says which code it ran."""
+    path = shop.folder / "shop/cleaning.py"
+    path.write_text(CLEANING + "WHICH = 'old'\n")
+
+    def edit_code(notebook):
+        notebook["cells"][-1]["source"] += ["\nfrom pathlib import Path\n", f"path = Path({str(path)!r})\n",
+                                            "path.write_text(path.read_text().replace('old', 'new'))"]
+
+    def say_which(notebook):
+        notebook["cells"][-1]["source"] += ["\nfrom shop.cleaning import WHICH\n", "print('the code is', WHICH)"]
+
+    shop.edit_notebook("prepare", edit_code)
+    shop.edit_notebook("train", say_which)
+    step = shop.call_json("run", "shop")["steps"][1]
+    executed = "".join(str(cell.get("outputs")) for cell in read_cells(Path(step["folder"]) / "train.ipynb"))
+    kept = json.loads((Path(step["folder"]) / "ingredients.json").read_text())["project"]["shop.cleaning"]
+    assert ("the code is new" in executed) == (kept == hash_code(path.read_text()))
+
+
+def read_cells(path):
+    return json.loads(path.read_text())["cells"]
 
 
 def test_an_altered_dataset_is_refused_before_anything_runs(shop):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cd4ml.delivery.cache import Surroundings, collect_ingredients, find_reachable
+from cd4ml.delivery.cache import Surroundings, collect_ingredients, compare_ingredients, find_reachable, mark_edits
 from cd4ml.delivery.results import Result
 
 STEP = [
@@ -84,6 +84,18 @@ def test_words_and_defaults_of_a_notebook_do_not_count(shop, cell, source, expec
     cells[cell]["source"] = source
     write_step(shop, cells)
     assert find_changes(before, collect(shop)) == expected
+
+
+def test_code_that_was_edited_while_it_ran_is_no_ingredient_of_any_other_run(shop):
+    before = collect(shop)
+    assert mark_edits(before, collect(shop)) == before
+    (shop / "shop/deep.py").write_text("value = 2\n")
+    (shop / "shop/fit.py").write_text("from . import deep, aside\n\ndef fit():\n    return 1\n")
+    after = collect(shop)
+    marked = mark_edits(before, after)
+    assert marked.key not in (before.key, after.key)
+    assert compare_ingredients(asdict(marked), before) == ["project: shop.aside is gone", "project: shop.deep changed",
+                                                           "project: shop.fit changed"]
 
 
 def test_outputs_do_not_count(shop):

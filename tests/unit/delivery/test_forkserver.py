@@ -225,3 +225,14 @@ def test_a_caller_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
 
 def test_what_a_thread_sends_late_arrives(run: Callable[..., Any]) -> None:
     assert [one["type"] for one in run("leave_a_thread")] == ["late", "exit"]
+
+
+def test_code_that_was_edited_since_it_was_imported_is_imported_again(server: Forkserver, tmp_path: Path) -> None:
+    folder = Path(os.environ["PYTHONPATH"])
+    path = folder / "cd4ml_edited.py"
+    for which in ("old", "newer", "newest of all"):  # Python itself tells no edits of one size in one second apart
+        path.write_text(f"def tell(given, send):\n    send({{'type': 'told', 'which': {which!r}}})\n")
+        for _ in range(2):
+            fork = server.fork(Task("cd4ml_edited:tell", {}, str(tmp_path), dict(os.environ), ("cd4ml_edited",)))
+            assert fork.read(60) == {"type": "told", "which": which}
+            fork.close()

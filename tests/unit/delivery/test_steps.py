@@ -16,6 +16,7 @@ from cd4ml.delivery.steps import (
     StepStopped,
     _find_usable,
     _replace_finished,
+    explain_steps,
     make_order,
     plan_later,
     read_problem_schema,
@@ -131,3 +132,31 @@ def test_what_later_steps_need_is_known_before(settings, tmp_path):
     assert {"skops.io", "sklearn.linear_model", "matplotlib.figure"} <= set(later[0])
     assert "matplotlib.figure" in later[1]
     assert later[2] == ()
+
+
+def test_a_step_whose_code_was_edited_while_it_ran_is_never_a_hit(settings, tmp_path, monkeypatch):
+    code = tmp_path / "toy/fit.py"
+    code.parent.mkdir()
+    (tmp_path / "toy/__init__.py").touch()
+    code.write_text("value = 1\n")
+    path = settings.notebooks / "prepare.ipynb"
+    notebook = json.loads(path.read_text())
+    notebook["cells"].append({"cell_type": "code", "metadata": {}, "outputs": [], "source": ["import toy.fit"]})
+    path.write_text(json.dumps(notebook))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    edits = ["value = 22\n", "value = 1\n"]
+
+    def execute(order, step, folder, inputs):
+        folder.mkdir(parents=True)
+        Step(step, folder, {}, Store(settings.data_store)).record_value("seen", code.read_text())
+        for kind in ("ipynb", "html"):
+            (folder / f"{step}.{kind}").touch()
+        if edits:
+            code.write_text(edits.pop(0))
+
+    order = replace(make_order(settings, "iris", steps=("prepare",)), execute=execute,
+                    settings=replace(settings, package="toy"))
+    assert [next(run_steps(order, {})).status for _ in range(4)] == ["ran", "ran", "ran", "cached"]
+    assert explain_steps(order)[0].because == ()
+    code.write_text("value = 22\n")
+    assert explain_steps(order)[0].because == ("project: toy.fit changed",), "what ran then may have been another"
