@@ -87,7 +87,6 @@ class Progress:
     """Report steps as they start and end, on stderr; a context, so that an error finds the terminal as it was."""
 
     def __init__(self) -> None:
-        self.console = get_console(stderr=True)
         self.running = ""
         self.status: Any = None
 
@@ -98,21 +97,25 @@ class Progress:
         running = self.running
         self.stop()
         if running and kind is not None:
-            self.console.print(f"  {running:<9} stopped")
+            self.write(running, "stopped")
 
     def __call__(self, step: str, status: str, seconds: float) -> None:
         """Report that `step` is running, or became `status` after `seconds`."""
         if status == "running":
             self.running = step
-            if self.console.is_terminal:
-                self.status = self.console.status(f"{step} is running")
+            if sys.stderr.isatty():
+                self.status = get_console(stderr=True).status(f"{step} is running")
                 self.status.start()
             else:
-                self.console.print(f"  {step:<9} running")
+                self.write(step, "running")
             return
         self.stop()
         words = {"ran": f"ran in {seconds:.1f} s", "cached": "unchanged, taken from the cache"}
-        self.console.print(f"  {step:<9} {words.get(status, status)}")
+        self.write(step, words.get(status, status))
+
+    def write(self, step: str, words: str) -> None:
+        """Write a plain line; rich, whose import takes a while, is left for the line that moves."""
+        print(f"  {step:<9} {words}", file=sys.stderr, flush=True)
 
     def stop(self) -> None:
         """Take away the line that moves."""

@@ -9,7 +9,6 @@ __all__ = ['Provenance', 'read_provenance', 'read_lock', 'read_requirements']
 import functools
 import getpass
 import platform
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +43,8 @@ def read_provenance(root: Path, environ: Mapping[str, str]) -> Provenance:
 
 # %% ../../nbs/delivery/20_provenance.ipynb #cf9a2530
 def _ask_git(root: Path, *words: str) -> str:
+    import subprocess
+
     try:
         done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):

@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
@@ -64,6 +66,14 @@ def test_progress_goes_to_stderr_and_says_what_stopped(capsys):
     assert out == ""
     assert [line.split() for line in err.splitlines()] == [
         ["prepare", "unchanged,", "taken", "from", "the", "cache"], ["train", "running"], ["train", "stopped"]]
+
+
+def test_an_unchanged_step_is_told_without_importing_rich():
+    code = ("import sys; from cd4ml.cli.console import Progress, show_result\n"
+            "with Progress() as progress: progress('train', 'cached', 0.0)\n"
+            "show_result(True, {}, print); sys.exit('rich.console' in sys.modules)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr.split()[0]) == (0, "{}\n", "train")
 
 
 def test_the_tab_key_knows_problems_and_is_silent_elsewhere(root, tmp_path, monkeypatch):
