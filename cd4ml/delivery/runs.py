@@ -11,11 +11,9 @@ import datetime as dt
 import os
 import secrets
 import shutil
-import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +35,7 @@ from cd4ml.delivery.tracking import (
     close_tracker,
     log_model,
     log_step,
+    open_thread,
     open_tracker,
 )
 from ..model.training import TRUSTED_TYPES, load_model
@@ -47,7 +46,7 @@ class Journal:
 
     def __init__(self, order: Order, run_id: str):
         self.order, self.run_id = order, run_id
-        self.pool = ThreadPoolExecutor(1, initializer=_give_way)
+        self.pool = open_thread()
         self.tracker: Future[Tracker] | None = None
         self.results: dict[str, Result] = {}
         self.waiting: list[tuple[StepRun, int]] = []
@@ -83,12 +82,6 @@ class Journal:
         return run, next((address for address in addresses if address), "")
 
 # %% ../../nbs/delivery/50_runs.ipynb #7a899705
-def _give_way() -> None:
-    """Let this thread compute only when no notebook would."""
-    if sys.platform == "linux":  # elsewhere this is a matter of whole processes
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
-
-
 def _log_step(find_tracker: Callable[[], Tracker], order: Order, ended: tuple[StepRun, int],
               results: Mapping[str, Result]) -> str:
     step, end = ended

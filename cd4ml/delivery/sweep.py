@@ -15,7 +15,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from .jobs import Job, Report, plan_jobs, run_jobs
 from .record import StepRun
 from .results import Result, read_record
 from .steps import Order, StepStopped, check_secrets, look_around, make_order, run_step
-from .tracking import StepLog, close_tracker, log_step, open_tracker
+from .tracking import StepLog, close_tracker, log_step, open_thread, open_tracker
 from .variants import Variant
 from ..model.metrics import TASK_METRICS, find_metric
 from ..model.problem import find_problem
@@ -203,12 +203,17 @@ def _explain_end(error: Exception) -> str:
 def _write_pages(folder: Path, sweep: Sweep, compared: StepRun | None) -> Sweep:
     """Copy all pages into `folder`: the comparison's, and those of each variant to a folder of its own."""
     folder.mkdir(parents=True, exist_ok=True)
-    variants = tuple(replace(one, report=_copy_pages(one.steps, folder / f"{i:03d}"))
-                     for i, one in enumerate(sweep.variants, start=1))
+    variants = tuple(replace(one, report=_copy_pages(one.steps, folder / _name_place(i)))
+                     for i, one in enumerate(sweep.variants))
     if compared is None:
         return replace(sweep, variants=variants)
     selection = read_record(Path(compared.folder))["selection"].value
     return replace(sweep, variants=variants, selection=selection, report=_copy_pages([compared], folder))
+
+
+def _name_place(index: int) -> str:
+    """Return the folder of the pages of the variant at `index`, beside the comparison's."""
+    return f"{index + 1:03d}"
 
 
 def _copy_pages(steps: Sequence[StepRun], folder: Path) -> str:
@@ -230,7 +235,8 @@ def _compare_variants(plan: Plan, variants: Sequence[VariantRun]) -> StepRun | N
               for one in variants if one not in same.values()}
     evaluation = plan.first.params.steps["evaluate"]
     params = {name: evaluation[name] for name in ("seed", "confidence", "resamples")}
-    params |= {"metric": plan.metric, "variants": {key: dict(one.values) for key, one in same.items()},
+    pages = {one.name: f"{_name_place(i)}/{one.steps[-1].name}.html" for i, one in enumerate(variants) if one.steps}
+    params |= {"metric": plan.metric, "pages": pages, "variants": {key: dict(one.values) for key, one in same.items()},
                "names": {key: one.name for key, one in same.items()}, "failed": failed}
     resolved = Resolved(plan.first.problem.name, "sweep", {"compare": params}, {}, {})
     order = replace(plan.first, params=resolved, steps=("compare",), threads=None, execute=None)
@@ -246,7 +252,7 @@ class _Diary:
     """Log a sweep to MLflow from one thread of its own: a parent run, and one below it for each variant."""
 
     def __init__(self, plan: Plan, sweep_id: str):
-        self.plan, self.sweep_id, self.pool = plan, sweep_id, ThreadPoolExecutor(1)
+        self.plan, self.sweep_id, self.pool = plan, sweep_id, open_thread()
         self.tracker: Future | None = None
         self.waiting: list[Any] = []
         self.calls: list[Future] = []

@@ -23,6 +23,13 @@ def find_port():
         return probe.getsockname()[1]
 
 
+def wait_until(is_so, seconds):
+    until = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.1)
+
+
 class Farm:
     """A scheduler and its workers."""
 
@@ -111,6 +118,25 @@ def test_a_step_that_fails_far_away_comes_home_with_its_notebook(workbench, farm
     assert "bad from afar" in bad["error"]
     assert "bad from afar" in Path(bad["report"]).read_text()
     assert len(found["selection"]["ranking"]) == 2
+
+
+def test_ctrl_c_ends_what_runs_far_away(workbench, farm, tmp_path):
+    def linger(notebook):
+        slow_down(notebook)
+        cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        cells[1]["source"][2] = f"open({str(tmp_path)!r} + f'/{{os.getpid()}}', 'w').close(); time.sleep(600)\n"
+
+    workbench.edit_notebook("train", linger)
+    process = workbench.start("sweep", "iris", "-p", "train.C=0.1,1,10", "--on", f"dask+{farm.address}")
+    wait_until(lambda: len(list(tmp_path.glob("[0-9]*"))) == 2, 120)
+    running = [int(path.name) for path in tmp_path.glob("[0-9]*")]
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in running), 30)
+    assert farm.count_workers() == 2
+    assert len(list(tmp_path.glob("[0-9]*"))) == 2, "the third was not begun"
+    assert not list((workbench.folder / ".cd4ml" / "data" / "away").rglob("*.*")), "the store was not tidied up"
 
 
 def test_no_scheduler_is_said_at_once(workbench):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -58,6 +59,16 @@ def test_the_ranking_is_honest_about_the_choice(swept):
     assert "best of 3 on one holdout" in page
     assert "C=1" in page
     assert "<svg" in page
+
+
+def test_the_page_leads_to_the_page_of_each_variant(swept):
+    _, found = swept
+    page = Path(found["report"])
+    links = dict(re.findall(r'<a href="([^":]+\.html)">([^<]+)</a>', page.read_text()))
+    assert sorted(links.values()) == sorted(one["name"] for one in found["variants"])
+    for link, name in links.items():
+        one = next(one for one in found["variants"] if one["name"] == name)
+        assert page.parent / link == Path(one["report"])
 
 
 def test_shared_steps_ran_once(swept):
