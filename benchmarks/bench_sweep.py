@@ -17,7 +17,7 @@ ONE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # of each process: 
 
 def measure(turns: int) -> Iterator[Row]:
     """Measure everything; with one turn, few variants of few rows."""
-    variants, size = (VARIANTS[:2], 2_000) if turns == 1 else (VARIANTS, 100_000)
+    variants, size = (VARIANTS[:2], 2_000) if turns == 1 else (VARIANTS, 50_000)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         notebook = write_training(folder, size)
