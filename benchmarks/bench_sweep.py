@@ -16,16 +16,22 @@ ONE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # of each process: 
 
 
 def measure(turns: int) -> Iterator[Row]:
-    """Measure everything; with one turn, few variants of few rows."""
-    variants, size = (VARIANTS[:2], 2_000) if turns == 1 else (VARIANTS, 50_000)
+    """Measure everything, with short fits and with long ones; with one turn, few variants of few rows."""
+    variants = VARIANTS[:2] if turns == 1 else VARIANTS
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        notebook = write_training(folder, size)
-        found = time_jobs({"ours": lambda: sweep(notebook, folder, variants), "fits": lambda: fit(notebook, variants),
-                           "papermill": lambda: sweep_with_papermill(notebook, folder, variants)}, min(turns, 3),
-                          rehearse=False)
+        for name, size in (("short", 50_000), ("long", 200_000)):
+            folder = Path(place) / name
+            folder.mkdir()
+            yield from measure_size(folder, 2_000 if turns == 1 else size, variants, min(turns, 3))
+
+
+def measure_size(folder: Path, size: int, variants: Sequence[str], turns: int) -> Iterator[Row]:
+    """Measure fits on `size` rows."""
+    notebook = write_training(folder, size)
+    found = time_jobs({"ours": lambda: sweep(notebook, folder, variants), "fits": lambda: fit(notebook, variants),
+                       "papermill": lambda: sweep_with_papermill(notebook, folder, variants)}, turns, rehearse=False)
     ours, fits, papermill = (found[name] for name in ("ours", "fits", "papermill"))
-    what = f"a sweep of {len(variants)} variants"
+    what = f"a sweep of {len(variants)} variants, {CORES * fits / len(variants):.1f} s a fit"
     yield make_row(f"{what} | the fits alone, perfectly parallel", (ours, fits), within(1.25))
     yield make_row(f"{what} | papermill, {CORES} processes at a time", (ours, papermill), faster(4))
 
