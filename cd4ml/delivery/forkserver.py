@@ -369,14 +369,25 @@ def _ask(server: Forkserver, task: Task, files: tuple[int, ...]) -> Fork:
     """Hand a task to the parent, which is started if need be, and return the connection on which it answers."""
     ours, theirs = socket.socketpair()
     wanted = asdict(task) | {"imports": [name for name in task.imports if name not in server.avoid]}
-    with server.lock, theirs:
-        if not server.process or not server.control or server.process.poll() is not None \
-                or server.owner != os.getpid():
-            server.process, server.control = _start_server(server.without, server.prepare)
-            server.owner = os.getpid()
-        socket.send_fds(server.control, [b"t"], [theirs.fileno(), *files])
-    ours.sendall(json.dumps(wanted).encode() + b"\n")
+    try:
+        with server.lock, theirs:
+            socket.send_fds(_find_control(server), [b"t"], [theirs.fileno(), *files])
+        ours.sendall(json.dumps(wanted).encode() + b"\n")
+    except BaseException:
+        ours.close()
+        raise
     return Fork(ours)
+
+
+def _find_control(server: Forkserver) -> socket.socket:
+    """Return the socket on which the parent takes tasks, after starting one if need be."""
+    is_ours = server.owner == os.getpid()
+    if not server.control or not is_ours or not server.process or server.process.poll() is not None:
+        if server.control:
+            server.control.close()
+        server.process, server.control = _start_server(server.without, server.prepare)
+        server.owner = os.getpid()
+    return server.control
 
 # %% ../../nbs/delivery/39_forkserver.ipynb #3a3d25f9
 def _start_server(without: tuple[str, ...], prepare: str) -> tuple[subprocess.Popen, socket.socket]:

@@ -35,8 +35,7 @@ class ForkedProcess:
     def poll(self) -> int | None:
         """Return the exit code, or none if it still runs."""
         while self.returncode is None and (message := self.fork.read(0.0)) is not None:
-            if message["type"] == "exit":
-                self.returncode = 1 if message["code"] is None else message["code"]
+            self.note(message)
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
@@ -44,9 +43,14 @@ class ForkedProcess:
         while self.returncode is None:
             if (message := self.fork.read(timeout)) is None:
                 raise subprocess.TimeoutExpired("kernel", timeout or 0)
-            if message["type"] == "exit":
-                self.returncode = 1 if message["code"] is None else message["code"]
+            self.note(message)
         return self.returncode
+
+    def note(self, message: Mapping[str, Any]) -> None:
+        """Keep the exit code, if `message` is the last one, and hang up."""
+        if message["type"] == "exit":
+            self.returncode = 1 if message["code"] is None else message["code"]
+            self.fork.close()
 
     def send_signal(self, number: int) -> None:
         """Send it a signal."""
