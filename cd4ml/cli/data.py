@@ -11,14 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cd4ml.cli.console import (
-    JsonOption,
-    OverrideOption,
-    ProblemArgument,
-    VariantOption,
-    make_table,
-    show_result,
-)
+from .console import make_table, show_result
+from .options import JsonOption, OverrideOption, ProblemArgument, VariantOption
 
 if TYPE_CHECKING:
     from cd4ml.base.settings import Settings

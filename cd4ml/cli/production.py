@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from .console import JsonOption, ProblemArgument, VariantOption, get_console, show_result
+from .console import get_console, show_result
+from .options import JsonOption, ProblemArgument, VariantOption
 
 # %% ../../nbs/cli/30_production.ipynb #ebde7803
 HostOption = Annotated[str, typer.Option(help="Address to listen on; beyond this machine a key is needed.")]

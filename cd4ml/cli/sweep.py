@@ -16,15 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cd4ml.cli.console import (
-    JsonOption,
-    ProblemArgument,
-    VariantOption,
-    get_console,
-    make_table,
-    show_result,
-)
-from .delivery import read_clock, shorten_path
+from .answer import shorten_path
+from .console import get_console, make_table, show_result
+from .delivery import read_clock
+from .options import JsonOption, ProblemArgument, VariantOption
 
 if TYPE_CHECKING:
     from rich.console import Console

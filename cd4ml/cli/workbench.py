@@ -15,7 +15,8 @@ from typing import Annotated
 
 import typer
 
-from .console import JsonOption, make_table, show_result
+from .console import make_table, show_result
+from .options import JsonOption
 
 # %% ../../nbs/cli/40_workbench.ipynb #13bbab76
 def site(open_page: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,

@@ -118,13 +118,9 @@ def _is_stale(began: int) -> bool:
     """Tell whether the code of a module that is no installed package was changed since the parent `began` [ns]."""
     for module in list(sys.modules.values()):
         file = getattr(module, "__dict__", {}).get("__file__") or ""  # to ask a lazy module itself would import it
-        if file.endswith(".py") and "-packages" not in file and not file.startswith(os.path.dirname(os.__file__)):
-            try:
-                found = os.stat(file)
-            except OSError:
-                return True
-            if found.st_ctime_ns > began - TICK:
-                return True
+        is_own = file.endswith(".py") and "-packages" not in file and not file.startswith(os.path.dirname(os.__file__))
+        if is_own and (not os.path.exists(file) or os.stat(file).st_ctime_ns > began - TICK):
+            return True
     return False
 
 
@@ -369,24 +365,23 @@ def _ask(server: Forkserver, task: Task, files: tuple[int, ...]) -> Fork:
     """Hand a task to the parent, which is started if need be, and return the connection on which it answers."""
     ours, theirs = socket.socketpair()
     wanted = asdict(task) | {"imports": [name for name in task.imports if name not in server.avoid]}
-    try:
+    with contextlib.ExitStack() as failed:
+        failed.callback(ours.close)
         with server.lock, theirs:
             socket.send_fds(_find_control(server), [b"t"], [theirs.fileno(), *files])
         ours.sendall(json.dumps(wanted).encode() + b"\n")
-    except BaseException:
-        ours.close()
-        raise
+        failed.pop_all()
     return Fork(ours)
 
 
 def _find_control(server: Forkserver) -> socket.socket:
     """Return the socket on which the parent takes tasks, after starting one if need be."""
-    is_ours = server.owner == os.getpid()
-    if not server.control or not is_ours or not server.process or server.process.poll() is not None:
-        if server.control:
-            server.control.close()
-        server.process, server.control = _start_server(server.without, server.prepare)
-        server.owner = os.getpid()
+    if server.process and server.process.poll() is None and server.owner == os.getpid() and server.control:
+        return server.control
+    if server.control:
+        server.control.close()
+    server.process, server.control = _start_server(server.without, server.prepare)
+    server.owner = os.getpid()
     return server.control
 
 # %% ../../nbs/delivery/39_forkserver.ipynb #3a3d25f9

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from cd4ml.base.errors import Cd4mlError, ParameterError
-from cd4ml.cli.console import Progress, complete_problem, get_console, make_table, show_error, show_result
+from cd4ml.cli.console import Progress, get_console, make_table, show_error, show_result
 from cd4ml.cli.main import main
 
 LONG = "/a/very/long/path/" + "x" * 300
@@ -74,13 +74,6 @@ def test_an_unchanged_step_is_told_without_importing_rich():
             "show_result(True, {}, print); sys.exit('rich.console' in sys.modules)")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr.split()[0]) == (0, "{}\n", "train")
-
-
-def test_the_tab_key_knows_problems_and_is_silent_elsewhere(root, tmp_path, monkeypatch):
-    monkeypatch.chdir(root)
-    assert complete_problem("fl") == ["flights"]
-    monkeypatch.chdir(tmp_path)
-    assert complete_problem("") == []
 
 
 @pytest.mark.parametrize("as_json", [True, False])
