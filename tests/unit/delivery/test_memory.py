@@ -2,14 +2,12 @@
 
 import json
 import os
-import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cd4ml.base.settings import load_settings
 from cd4ml.base.store import Store
 from cd4ml.delivery.memory import TICK, Question, recall_run, remember_run
 from cd4ml.delivery.provenance import Provenance
@@ -27,15 +25,11 @@ def age_files(folder):
 
 
 @pytest.fixture
-def settings(root, tmp_path):
+def settings(settings):
     """Return the settings of a workbench of one's own, with a dataset beside it."""
-    for name in ("settings.ini", "pyproject.toml", "requirements.lock"):
-        shutil.copy(root / name, tmp_path / name)
-    for name in ("nbs/steps", "params/iris"):
-        shutil.copytree(root / name, tmp_path / name)
-    (tmp_path / "data.csv").write_text("a,b\n1,2\n")
-    age_files(tmp_path)
-    return load_settings(tmp_path, environ={})
+    (settings.root / "data.csv").write_text("a,b\n1,2\n")
+    age_files(settings.root)
+    return settings
 
 
 @pytest.fixture

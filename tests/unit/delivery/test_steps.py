@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from cd4ml.base.errors import ParameterError, StepError
-from cd4ml.base.settings import load_settings
 from cd4ml.base.store import Store
 from cd4ml.delivery.cache import Ingredients
 from cd4ml.delivery.results import Step, read_record
@@ -25,16 +24,6 @@ from cd4ml.delivery.steps import (
 from cd4ml.model.problem import find_problem
 
 KEY = Ingredients(("a",), {"problem": "iris"}, 0, {}, {}, {}, {})
-
-
-@pytest.fixture
-def settings(root, tmp_path):
-    """Return the settings of a workbench of one's own with the steps of this one."""
-    for name in ("settings.ini", "pyproject.toml", "requirements.lock"):
-        shutil.copy(root / name, tmp_path / name)
-    for name in ("nbs/steps", "params/iris"):
-        shutil.copytree(root / name, tmp_path / name)
-    return load_settings(tmp_path, environ={})
 
 
 def finish(settings, value):
