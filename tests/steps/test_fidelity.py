@@ -63,9 +63,10 @@ CASES: dict[str, list[Any]] = {
                "%load_ext autoreload", ("%unknown_magic", ["raises-exception"]), "%xmode Plain",
                ("1/0", ["raises-exception"])],
     "help": ["len?", "print('after')"],
-    "shell": ["!echo one; echo two 1>&2", "x = !echo three\nx", "import os; os.system('echo four')",
-              "import subprocess; subprocess.run(['echo', 'five']).returncode", "os.write(1, b'six\\n');",
-              "_exit_code"],
+    # ipykernel hears what is written past Python in a thread, and loses what that thread reads after the cell's end
+    "shell": ["!echo one; echo two 1>&2", "x = !echo three\nx", "import os, time; os.system('echo four; sleep 0.5')",
+              "import subprocess; subprocess.run(['sh', '-c', 'echo five; sleep 0.5']).returncode",
+              "os.write(1, b'six\\n'); time.sleep(0.5)", "_exit_code"],
     "surroundings": ["get_ipython().__class__.__name__", "'IPKernelApp' in get_ipython().config", "__name__",
                      "import sys; sys.path[0], '__file__' in globals()", "sys.stdout.isatty()", "sys.path.index('')",
                      "import os; [os.environ.get(k) for k in ('TERM', 'PAGER', 'MPLBACKEND', 'CLICOLOR')]"],
@@ -171,3 +172,14 @@ def test_outputs_are_those_of_papermill(name: str, way: str, reference: Any, tmp
     allowed = any(isinstance(cell, tuple) for cell in CASES[name])  # papermill reports errors that are allowed as well
     assert got == ("" if allowed else error)
     assert [simplify(cell, name) for cell in cells] == [simplify(cell, name) for cell in wanted]
+
+
+def test_what_is_written_past_python_at_a_cells_very_end_is_kept(tmp_path: Path,
+                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CASES, "last words", ["import os"] + [f"os.write(1, b'word {i}\\n');" for i in range(20)])
+    path = write_case("last words", tmp_path)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    run_ours(path, folder, "cells")
+    said = [simplify(cell, "last words")["streams"] for cell in read_cells(folder / path.name)[1:]]
+    assert said == [{"stdout": f"word {i}\n"} for i in range(20)]
