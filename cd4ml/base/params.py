@@ -130,9 +130,14 @@ def is_secret(field: Any) -> bool:
     return isinstance(field.json_schema_extra, dict) and bool(field.json_schema_extra.get("writeOnly"))
 
 # %% ../../nbs/base/20_params.ipynb #a186d553
-def write_schema(schema: "type[BaseModel]", problem: str) -> str:
-    """Return the JSON Schema of a parameters file, as text."""
+def write_schema(schema: "type[BaseModel]", problem: str, items: "Mapping[str, type[BaseModel]] | None" = None) -> str:
+    """Return the JSON Schema of a parameters file, as text; `items` describes what lists of that name hold."""
     found = schema.model_json_schema()
+    for name, model in (items or {}).items():
+        found["$defs"][model.__name__] = model.model_json_schema()
+        for section in found["$defs"].values():
+            if section.get("properties", {}).get(name, {}).get("type") == "array":
+                section["properties"][name]["items"] = {"$ref": f"#/$defs/{model.__name__}"}
     found["properties"]["extends"] = {"type": "string", "description": "the variant that this file starts from"}
     found |= {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"Parameters of {problem}"}
     return json.dumps(found, indent=2, default=str) + "\n"

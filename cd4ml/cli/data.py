@@ -29,6 +29,7 @@ def params(problem: ProblemArgument, params: VariantOption = "default", override
     Examples: cd4ml params flights · cd4ml params flights --params wider · cd4ml params flights --schema
     """
     from cd4ml.base.params import write_schema
+    from cd4ml.model.rules import Rule
     from cd4ml.base.secrets import SecretReference
     from cd4ml.base.settings import load_settings
     from cd4ml.delivery.steps import read_problem_schema, resolve_problem_params
@@ -37,7 +38,7 @@ def params(problem: ProblemArgument, params: VariantOption = "default", override
     settings = load_settings()
     found = find_problem(problem, settings.package)
     if schema:
-        print(write_schema(read_problem_schema(settings, found), found.name), end="")
+        print(write_schema(read_problem_schema(settings, found), found.name, {"rules": Rule}), end="")
         return
     resolved = resolve_problem_params(settings, found, params, override or [])
     values = {key: {"value": resolved.steps[key.split(".")[0]][key.split(".")[1]], "source": source,

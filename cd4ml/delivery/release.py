@@ -241,8 +241,8 @@ def find_rival(store: Store, problem: str, results: Mapping[str, Result]) -> Res
         return None
     rival = read_release(store, problem, version)
     path = f"{rival.folder}/model/model.skops"
-    return Result("champion", "model", rival.files["model/model.skops"], f"{store.url}/{path}",
-                  about={"release": version})
+    about = {"release": version, "profile": json.loads(read_file(store, rival, "profile.json"))}
+    return Result("champion", "model", rival.files["model/model.skops"], f"{store.url}/{path}", about=about)
 
 
 def find_release_of(store: Store, run: Run) -> Release | None:

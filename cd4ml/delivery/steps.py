@@ -41,7 +41,7 @@ from .kernels import Execution, Way
 from .notebooks import plan_imports, read_notebook
 from .record import StepRun
 from .results import Result, Step, read_record
-from ..model.gate import parse_rules
+from ..model.rules import parse_data_rules, parse_rules
 from ..model.problem import Problem, find_problem
 
 # %% ../../nbs/delivery/48_steps.ipynb #983121fd
@@ -223,9 +223,10 @@ def resolve_problem_params(settings: Settings, problem: Problem, variant: str = 
     folder = settings.root / "params" / problem.name
     resolved = resolve_params(read_problem_schema(settings, problem), folder, variant, overrides)
     try:
-        parse_rules(resolved.steps["evaluate"]["rules"], problem.task)
+        parse_data_rules(resolved.steps["prepare"]["rules"])
+        parse_rules(resolved.steps["evaluate"]["rules"], problem.task, problem.own_metrics)
     except ParameterError as error:
-        error.where = resolved.sources["evaluate.rules"]
+        error.where = resolved.sources[error.where]
         raise
     return resolved
 

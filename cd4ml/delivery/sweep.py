@@ -57,7 +57,7 @@ def plan_sweep(settings: Settings, problem: str, variants: Sequence[Variant], me
         ParameterError: parameters of a variant are wrong, or the metric does not suit the problem.
     """
     task, orders, wrong = find_problem(problem, settings.package), dict[str, Order](), list[ParameterError]()
-    metric = find_metric(metric or (task.metrics or TASK_METRICS[task.task])[0], task.task).name
+    metric = find_metric(metric or (task.metrics or TASK_METRICS[task.task])[0], task.task, task.own_metrics).name
     width = settings.workers or len(os.sched_getaffinity(0))
     threads = max(1, len(os.sched_getaffinity(0)) // width)
     for variant in variants:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..base.errors import DataError
 from .evaluation import Interval, Scored
-from .metrics import METRICS, find_positives
+from .metrics import METRICS, name_metric
+from .statistic import find_positives
 
 if TYPE_CHECKING:
     import numpy as np
@@ -126,13 +127,13 @@ def draw_metrics(
                 _draw_interval(ax, -y, values[name], colour, mark)
         ax.set_yticks([-y for y in range(len(shown))], [label for label, *_ in shown])
         ax.set_ylim(-len(shown) + 0.4, 0.6)
-        better = "higher is better" if METRICS[name].higher_is_better else "lower is better"
-        ax.set_title(f"{METRICS[name].label} ({better})", fontsize=9, loc="left")
+        better = "lower is better" if name in METRICS and not METRICS[name].higher_is_better else "higher is better"
+        ax.set_title(f"{name_metric(name)} ({better})", fontsize=9, loc="left")
         ax.margins(x=0.12)
     first = next(iter(candidate))
     parts = [f"{label} {values[first]}" for label, values, *_ in shown if first in values]
-    caption = f"{METRICS[first].label}: {', '.join(parts)}. Bars are {candidate[first].confidence:.0%} intervals."
-    return Plot(figure, title, caption, f"Intervals of {', '.join(METRICS[name].label for name in candidate)}")
+    caption = f"{name_metric(first)}: {', '.join(parts)}. Bars are {candidate[first].confidence:.0%} intervals."
+    return Plot(figure, title, caption, f"Intervals of {', '.join(name_metric(name) for name in candidate)}")
 
 # %% ../../nbs/model/60_figures.ipynb #434174ee
 def draw_differences(differences: Mapping[str, Interval], margins: Mapping[str, float] | None = None) -> Plot:
@@ -147,11 +148,11 @@ def draw_differences(differences: Mapping[str, Interval], margins: Mapping[str, 
         ax.set_yticks([])
         ax.set_ylim(-0.5, 1)
         ax.spines["left"].set_visible(False)
-        ax.set_title(METRICS[name].label, fontsize=9, loc="left")
+        ax.set_title(name_metric(name), fontsize=9, loc="left")
         ax.margins(x=0.12)
     axes[-1].set_xlabel("candidate − champion, turned so that more than 0 is better", fontsize=9)
-    better = [METRICS[name].label for name, interval in differences.items() if interval.low > 0]
-    worse = [METRICS[name].label for name, interval in differences.items() if interval.high < 0]
+    better = [name_metric(name) for name, interval in differences.items() if interval.low > 0]
+    worse = [name_metric(name) for name, interval in differences.items() if interval.high < 0]
     caption = (f"Better in {', '.join(better) or 'none'}; worse in {', '.join(worse) or 'none'}; "
                "the rest is not decided.")
     return Plot(figure, title, caption, f"{title} {caption}")

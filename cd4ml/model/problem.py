@@ -38,6 +38,8 @@ class PrepareParams(Section):
 
     seed: int = Field(2013, ge=0, lt=2**32)
     """Seed of every random choice in this step."""
+    rules: list[dict[str, Any]] = Field(default_factory=list)
+    """The data gate: each rule names a measure of the rows and what it must reach."""
 
 
 class TrainParams(Section):
@@ -100,6 +102,7 @@ class Problem:
     build_model: Callable[[Any], Any]  # TrainParams -> unfitted estimator
     params: type[Params] = Params
     metrics: tuple[str, ...] = ()  # the first is the headline; none: the task's own
+    own_metrics: tuple[Any, ...] = ()  # of `make_metric`: what no metric of ours or of scikit-learn measures
     unit: str | None = None  # column that names the resampling unit; none: the row
     slices: tuple[str, ...] = ()  # columns by which the evaluation is looked at in parts
     leaks: tuple[str, ...] = ()  # columns known only after the event: never features

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import DataError
-from .evaluation import Interval, Resampling, Scored, bound_statistics, count_units, draw_weights
-from .metrics import METRICS, Metric, Statistic, find_metric
+from .evaluation import Interval, Resampling, Scored, bound_statistics, choose_metrics, draw_weights
+from .metrics import name_metric
+from .statistic import Metric, Statistic, Units
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,9 +70,9 @@ class Selection:
 # %% ../../nbs/model/45_selection.ipynb #e0766292
 def describe_selection(selection: Selection) -> list[str]:
     """Return in sentences which model is the best, what it is worth, and which others are as good."""
-    metric, best, n = METRICS[selection.metric], selection.best, len(selection.ranking)
+    label, best, n = name_metric(selection.metric), selection.best, len(selection.ranking)
     close = [one.name for one in selection.ranking[1:] if one.is_as_good]
-    found = [f"{best.name} has the best {metric.label}: {best.interval}."]
+    found = [f"{best.name} has the best {label}: {best.interval}."]
     if n > 1:
         confidence = f"{selection.corrected.confidence:.0%}"
         found += [f"That figure is optimistic: it is the best of {n} on one holdout.",
@@ -94,12 +95,14 @@ def render_selection(selection: Selection) -> str:
         f"<tr><td>{i}</td><td>{html.escape(one.name)}</td><td>{one.interval}</td>"
         f"<td>{one.behind if i > 1 else ''}</td><td>{'yes' if one.is_as_good else 'no'}</td></tr>"
         for i, one in enumerate(selection.ranking, start=1))
-    label = METRICS[selection.metric].label
+    label = name_metric(selection.metric)
     return (f"{words}<table><thead><tr><th></th><th>Variant</th><th>{html.escape(label)}</th><th>Behind the best</th>"
             f"<th>As good?</th></tr></thead><tbody>{rows}</tbody></table>")
 
 # %% ../../nbs/model/45_selection.ipynb #87642f0b
-def rank_models(scored: Mapping[str, Scored], metric: str, resampling: Resampling = Resampling()) -> Selection:
+def rank_models(
+    scored: Mapping[str, Scored], metric: str | Metric, resampling: Resampling = Resampling()
+) -> Selection:
     """Return a ranking of what each model was `scored` on, all on the same rows, by name.
 
     Raises:
@@ -110,11 +113,10 @@ def rank_models(scored: Mapping[str, Scored], metric: str, resampling: Resamplin
 
     _check_rows(scored)
     first = next(iter(scored.values()))
-    chosen = find_metric(metric, first.task)
-    statistics = {name: chosen.prepare(one.truth, one.predictions) for name, one in scored.items()}
-    rows = count_units(first.unit, len(first.y))
-    drawn, left_out = _draw_models(list(statistics.values()), chosen, rows, resampling)
-    alone = bound_statistics(statistics, drawn, rows, resampling)
+    chosen = choose_metrics([metric], first.task)[0]
+    statistics = {name: chosen.prepare(one.truth, one.predictions, first.units) for name, one in scored.items()}
+    drawn, left_out = _draw_models(list(statistics.values()), chosen, first.units, resampling)
+    alone = bound_statistics(statistics, drawn, dict.fromkeys(statistics, first.units), resampling)
     values = np.array([alone[name].value for name in statistics])
     order = [int(i) for i in np.argsort(-_turn(chosen, values), kind="stable")]  # NumPy puts what is undefined last
     behind = _bound_gaps(_turn(chosen, values), _turn(chosen, drawn), order[0], resampling)
@@ -123,7 +125,7 @@ def rank_models(scored: Mapping[str, Scored], metric: str, resampling: Resamplin
     corrected = _correct_choice(ranking[0].interval, order[0], (values, drawn, left_out), resampling)
     if chosen.is_share:
         corrected = replace(corrected, low=max(corrected.low, 0.0), high=min(corrected.high, 1.0))
-    return Selection(metric, ranking, corrected)
+    return Selection(chosen.name, ranking, corrected)
 
 
 def _turn(metric: Metric, values: "np.ndarray") -> "np.ndarray":
@@ -140,19 +142,21 @@ def _check_rows(scored: Mapping[str, Scored]) -> None:
                             expected=f"the same {len(first.y)} rows", fix="Rank models of one holdout")
 
 
-def _draw_models(models: Sequence[Statistic], metric: Metric, rows: "tuple[np.ndarray, int]",
+def _draw_models(models: Sequence[Statistic], metric: Metric, units: Units,
                  resampling: Resampling) -> "tuple[np.ndarray, np.ndarray]":
     """Return the value of each model in each resample, and that of its winner on the rows left out."""
     import numpy as np
 
-    drawn, left_out = [], []
-    for weights in draw_weights(*rows, resampling):
-        drawn.append([model(weights) for model in models])
-        worth = _turn(metric, np.array(drawn[-1]))
+    drawn, left_out = [np.empty((0, len(models)))], [np.empty(0)]
+    for weights in draw_weights(units, resampling):
+        drawn.append(np.column_stack([model(weights) for model in models]))
+        worth = _turn(metric, drawn[-1])
+        known = ~np.isnan(worth).all(axis=1) & (weights == 0).any(axis=1)
+        best = np.nanargmax(np.where(known[:, None], worth, 0), axis=1)
         others = (weights == 0).astype(float)
-        if others.any() and not np.isnan(worth).all():
-            left_out.append(models[int(np.nanargmax(worth))](others))
-    return np.array(drawn).reshape(-1, len(models)), np.array(left_out)
+        found = [model(others[known & (best == i)]) for i, model in enumerate(models) if (known & (best == i)).any()]
+        left_out.extend(found)
+    return np.concatenate(drawn), np.concatenate(left_out)
 
 # %% ../../nbs/model/45_selection.ipynb #7d8b37bb
 def _bound_gaps(values: "np.ndarray", drawn: "np.ndarray", best: int, resampling: Resampling) -> list[list[float]]:

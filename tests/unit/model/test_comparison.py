@@ -1,10 +1,9 @@
 import numpy as np
 import pandas as pd
-import pytest
 
-from cd4ml.base.errors import DataError
-from cd4ml.model.comparison import compare_predictions, compare_slices
+from cd4ml.model.comparison import compare_predictions, compare_slices, correct_chances
 from cd4ml.model.evaluation import Resampling, Scored, evaluate_predictions
+from cd4ml.model.slices import cut_slices, part_slices
 
 RNG = np.random.default_rng(0)
 Y = pd.Series(RNG.normal(size=400))
@@ -39,10 +38,35 @@ def test_two_equal_models_rarely_differ():
 
 
 def test_slices_with_missing_values_and_too_few_rows():
-    values = pd.Series(["a"] * 250 + [None] * 149 + ["b"], name="place")
-    found = compare_slices(Scored(Y, GOOD, "regression"), BAD, values, "rmse", Resampling(resamples=200))
-    assert list(found.differences) == ["a"]
-    assert found.too_small == {"(missing)": 149, "b": 1}
-    assert found.differences["a"].n == 250
-    with pytest.raises(DataError):
-        compare_slices(Scored(Y, GOOD, "regression"), BAD, values[1:], "rmse")
+    places = cut_slices(pd.DataFrame({"place": ["a"] * 250 + [None] * 149 + ["b"]}), ["place"])
+    large, too_small = part_slices(places)
+    found = compare_slices(Scored(Y, GOOD, "regression"), BAD, large, "rmse", Resampling(resamples=200))
+    assert list(found.differences) == ["place a"]
+    assert too_small == {"place (missing)": 149, "place b": 1}
+    assert found.differences["place a"].n == found.differences["place a"].units == 250
+    alone = compare_predictions(Scored(Y[:250], GOOD[:250], "regression"), BAD[:250], ["rmse"])["rmse"]
+    assert np.isclose(found.differences["place a"].value, alone.value)
+    assert np.isclose(found.differences["place a"].lower, alone.lower, atol=0.05)
+
+
+def test_a_slice_by_chance_is_not_flagged_and_a_bad_one_is():
+    rng = np.random.default_rng(1)
+    y, flagged = pd.Series(rng.normal(size=6000)), []
+    places = cut_slices(pd.DataFrame({"place": np.repeat([f"p{i:02}" for i in range(20)], 300)}), ["place"])
+    for bad in (0.0, 0.5):
+        ours = pd.DataFrame({"prediction": y + rng.normal(0, 1, 6000)})
+        ours[:300] += rng.normal(0, 1 + bad, (300, 1)) * bad
+        theirs = pd.DataFrame({"prediction": y + rng.normal(0, 1, 6000)})
+        flagged.append(compare_slices(Scored(y, ours, "regression"), theirs, places, "rmse").worse)
+    assert flagged == [(), ("place p00",)]
+
+
+def test_the_same_predictions_are_not_worse():
+    place = cut_slices(pd.DataFrame({"place": ["a"] * 400}), ["place"])
+    found = compare_slices(Scored(Y, GOOD, "regression"), GOOD, place, "rmse")
+    assert (found.differences["place a"].value, found.worse) == (0, ())
+
+
+def test_holm_steps_down():
+    assert correct_chances({"a": 0.2, "b": 0.01}) == {"a": 0.2, "b": 0.02}
+    assert correct_chances({}) == {}

@@ -7,8 +7,17 @@ import scipy.stats
 import sklearn.metrics
 
 from cd4ml.base.errors import Cd4mlError, DataError, ParameterError
-from cd4ml.model.evaluation import Interval, Resampling, Scored, evaluate_predictions, predict_baseline
+from cd4ml.model.evaluation import (
+    Interval,
+    Resampling,
+    Scored,
+    evaluate_predictions,
+    predict_baseline,
+    widen_quantiles,
+)
 from cd4ml.model.metrics import METRICS, find_metric
+from cd4ml.model.scorers import make_metric
+from cd4ml.model.statistic import Units
 
 
 @pytest.fixture(autouse=True)
@@ -36,8 +45,24 @@ def make_binary(n=300, seed=0, kind=bool):
 def test_binary_metrics_equal_sklearns(name, reference, column, kind):
     y, predictions = make_binary(kind=kind)
     weights = np.random.default_rng(1).integers(0, 4, len(y)).astype(float)
-    measure = METRICS[name].prepare(y.to_numpy(), predictions)
-    assert np.isclose(measure(weights), reference(y, predictions[column], sample_weight=weights))
+    expected = reference(y, predictions[column], sample_weight=weights)
+    by_row = METRICS[name].prepare(y.to_numpy(), predictions, Units.from_labels(None, len(y)))
+    assert np.isclose(by_row(weights[None]), expected)
+
+
+@pytest.mark.parametrize("name", ["roc_auc", "average_precision", "log_loss", "brier", "accuracy", "calibration_error"])
+def test_few_units_give_what_their_rows_give(name):
+    y, predictions = make_binary()
+    rng = np.random.default_rng(2)
+    units = Units.from_labels(pd.Series(rng.integers(0, 7, len(y))), len(y))
+    weights = rng.integers(0, 4, (5, 7)).astype(float)
+    by_unit = METRICS[name].prepare(y.to_numpy(), predictions, units)
+    by_row = METRICS[name].prepare(y.to_numpy(), predictions, Units.from_labels(None, len(y)))
+    assert np.allclose(by_unit(weights), by_row(units.spread(weights)))
+    some = rng.permutation(len(y))[:150]
+    part = METRICS[name].prepare(y.to_numpy()[some], predictions.iloc[some], units.select(some))
+    alone = METRICS[name].prepare(y.to_numpy()[some], predictions.iloc[some], Units.from_labels(None, 150))
+    assert np.allclose(part(weights), alone(units.spread(weights)[:, some]))
 
 
 @pytest.mark.parametrize(("name", "reference"), [
@@ -46,8 +71,8 @@ def test_binary_metrics_equal_sklearns(name, reference, column, kind):
 def test_regression_metrics_equal_sklearns(name, reference):
     rng = np.random.default_rng(0)
     y, guess, weights = rng.normal(size=50), rng.normal(size=50), rng.integers(1, 4, 50).astype(float)
-    measure = METRICS[name].prepare(y, pd.DataFrame({"prediction": guess}))
-    assert np.isclose(measure(weights), reference(y, guess, sample_weight=weights))
+    measure = METRICS[name].prepare(y, pd.DataFrame({"prediction": guess}), Units.from_labels(None, 50))
+    assert np.isclose(measure(weights[None]), reference(y, guess, sample_weight=weights))
 
 
 def test_multiclass_metrics_equal_sklearns():
@@ -55,9 +80,9 @@ def test_multiclass_metrics_equal_sklearns():
     y = rng.choice(["a", "b", "c"], 90)
     shares = pd.DataFrame(rng.dirichlet([1, 1, 1], 90), columns=[f"probability_{c}" for c in "abc"])
     guess = np.array(list("abc"))[shares.to_numpy().argmax(axis=1)]
-    predictions, ones = shares.assign(prediction=guess), np.ones(90)
-    assert np.isclose(METRICS["log_loss"].prepare(y, predictions)(ones), sklearn.metrics.log_loss(y, shares))
-    assert np.isclose(METRICS["macro_f1"].prepare(y, predictions)(ones),
+    predictions, ones, rows = shares.assign(prediction=guess), np.ones((1, 90)), Units.from_labels(None, 90)
+    assert np.isclose(METRICS["log_loss"].prepare(y, predictions, rows)(ones), sklearn.metrics.log_loss(y, shares))
+    assert np.isclose(METRICS["macro_f1"].prepare(y, predictions, rows)(ones),
                       sklearn.metrics.f1_score(y, guess, average="macro"))
 
 
@@ -66,7 +91,8 @@ def test_bca_agrees_with_scipy():
     y = pd.Series(rng.lognormal(size=80))
     scored = Scored(y, pd.DataFrame({"prediction": np.zeros(80)}), "regression")
     ours = evaluate_predictions(scored, ["mae"], Resampling(0.9, 20_000, 0))["mae"]
-    theirs = scipy.stats.bootstrap((y.to_numpy(),), np.mean, confidence_level=0.9, n_resamples=20_000, rng=1)
+    wide = float(1 - 2 * scipy.stats.norm.cdf(widen_quantiles([0.05], 80)[0]))  # scipy does not correct for few units
+    theirs = scipy.stats.bootstrap((y.to_numpy(),), np.mean, confidence_level=wide, n_resamples=20_000, rng=1)
     low, high = theirs.confidence_interval
     assert np.allclose([ours.low, ours.high], [low, high], rtol=0.015)
     wider = evaluate_predictions(scored, ["mae"], Resampling(0.95, 20_000, 0))["mae"]
@@ -156,3 +182,45 @@ def test_baseline_can_be_scored(target, task):
     (Interval(1e6, 0.9e6, 1.1e6, 0.95, 5), "1,000,000 ± 100,000")])
 def test_rounding(interval, text):
     assert str(interval) == text
+
+
+@pytest.mark.parametrize(("name", "task", "reference"), [
+    ("balanced_accuracy", "binary", sklearn.metrics.balanced_accuracy_score),
+    ("matthews_corrcoef", "binary", sklearn.metrics.matthews_corrcoef),
+    ("neg_brier_score", "binary", lambda y, p: -sklearn.metrics.brier_score_loss(y, p)),
+    ("neg_median_absolute_error", "regression", lambda y, p: -sklearn.metrics.median_absolute_error(y, p))])
+def test_any_scorer_of_sklearn_by_name(name, task, reference):
+    y, predictions = make_binary()
+    if task == "regression":
+        y, predictions = y.astype(float), predictions[["probability"]].set_axis(["prediction"], axis=1)
+    found = evaluate_predictions(Scored(y, predictions, task), [name], Resampling(resamples=200))[name]
+    column = "probability" if "brier" in name else "prediction"
+    assert np.isclose(found.value, reference(y, predictions[column]))
+    assert found.low < found.value < found.high
+
+
+def test_scorers_know_classes_that_are_words():
+    y, predictions = make_binary()
+    words = {True: "late", False: "in time"}  # "late" is the second in sorted order
+    named = Scored(y.map(words), predictions.assign(prediction=predictions["prediction"].map(words)), "binary")
+    for name in ("f1", "roc_auc", "neg_log_loss"):
+        assert np.isclose(evaluate_predictions(named, [name])[name].value,
+                          evaluate_predictions(Scored(y, predictions, "binary"), [name])[name].value)
+
+
+def test_a_multiclass_scorer_in_which_draws_lack_a_class():
+    y = pd.Series(list("aabbcc") * 10)
+    names = [f"probability_{c}" for c in "abc"]
+    shares = pd.DataFrame(np.random.default_rng(0).dirichlet([1, 1, 1], 60), columns=names)
+    scored = Scored(y, shares.assign(prediction="a"), "multiclass")
+    assert evaluate_predictions(scored, ["roc_auc_ovr"], Resampling(resamples=200))["roc_auc_ovr"].is_defined
+    few = Scored(y[:6], shares[:6].assign(prediction="a"), "multiclass")
+    assert not evaluate_predictions(few, ["roc_auc_ovr"], Resampling(resamples=200))["roc_auc_ovr"].is_defined
+
+
+def test_a_metric_of_ones_own_sees_the_rows_of_each_draw():
+    y, predictions = make_binary()
+    own = make_metric("wrong", lambda y, df: float((y != df["prediction"]).mean()), higher_is_better=False)
+    found = evaluate_predictions(Scored(y, predictions, "binary"), [own, "accuracy"], Resampling(resamples=300))
+    assert np.isclose(found["wrong"].low, 1 - found["accuracy"].high, atol=1e-3)
+    assert own.label == "Wrong"

@@ -5,7 +5,8 @@ import pytest
 
 from cd4ml.base.errors import Cd4mlError, ParameterError
 from cd4ml.model.evaluation import Interval
-from cd4ml.model.gate import Decision, Rule, judge_candidate, judge_rule, parse_rules
+from cd4ml.model.gate import Decision, judge_candidate, judge_rule
+from cd4ml.model.rules import Rule, parse_rules
 
 
 def make(value, lower, upper):

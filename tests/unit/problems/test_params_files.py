@@ -8,8 +8,8 @@ from ruamel.yaml import YAML
 from cd4ml.base.params import RESERVED, read_declared, write_schema
 from cd4ml.base.settings import load_settings
 from cd4ml.delivery.steps import read_problem_schema, resolve_problem_params
-from cd4ml.model.gate import parse_rules
 from cd4ml.model.problem import Params, find_problem, list_problems
+from cd4ml.model.rules import Rule, parse_rules
 
 ROOT = Path(__file__).resolve().parents[3]
 FILES = sorted((ROOT / "params").glob("*/*.yaml"))
@@ -28,7 +28,7 @@ def test_every_problem_has_a_default_and_every_folder_a_problem():
 
 @pytest.mark.parametrize("problem", list_problems())
 def test_the_schema_is_up_to_date(settings, problem):
-    text = write_schema(read_problem_schema(settings, find_problem(problem)), problem)
+    text = write_schema(read_problem_schema(settings, find_problem(problem)), problem, {"rules": Rule})
     found = ROOT / "params" / problem / "schema.json"
     assert found.read_text(encoding="utf-8") == text, f"cd4ml params {problem} --schema > params/{problem}/schema.json"
 
