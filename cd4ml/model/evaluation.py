@@ -172,12 +172,14 @@ def estimate_intervals(statistics: Mapping[str, Statistic], units: Units, resamp
     A statistic of some of the rows only has these in `parts`, as `Units.select` gives them.
     """
     import numpy as np
+    from threadpoolctl import threadpool_limits
 
-    blocks = [np.column_stack([statistic(weights) for statistic in statistics.values()])
-              for weights in draw_weights(units, resampling)]
-    drawn = np.concatenate(blocks) if blocks else np.empty((0, len(statistics)))
     own = {name: (parts or {}).get(name, units) for name in statistics}
-    return bound_statistics(statistics, drawn, own, resampling)
+    with threadpool_limits(1, user_api="blas"):  # the products are small: its threads would wait longer than they work
+        blocks = [np.column_stack([statistic(weights) for statistic in statistics.values()])
+                  for weights in draw_weights(units, resampling)]
+        drawn = np.concatenate(blocks) if blocks else np.empty((0, len(statistics)))
+        return bound_statistics(statistics, drawn, own, resampling)
 
 # %% ../../nbs/model/30_evaluation.ipynb #04425417
 BLOCK = 400_000  # weights of rows held at a time: what a processor keeps at hand
@@ -216,10 +218,12 @@ def _estimate_skew(statistic: Statistic, units: Units) -> float:
     """Return the acceleration of BCa from the jackknife (Efron and Tibshirani 1993, equation 14.15)."""
     import numpy as np
 
-    present = np.unique(units.codes)
-    without = np.ones((len(present), units.count))
-    without[np.arange(len(present)), present] = 0
-    values = np.concatenate([statistic(block) for block in np.array_split(without, 1 + without.size // BLOCK)])
+    present, found = np.unique(units.codes), []
+    for left_out in np.array_split(present, 1 + len(present) * units.count // BLOCK):
+        without = np.ones((len(left_out), units.count))
+        without[np.arange(len(left_out)), left_out] = 0
+        found.append(statistic(without))
+    values = np.concatenate(found)
     values = values[np.isfinite(values)]
     gaps = values.mean() - values if len(values) else np.zeros(1)
     spread = (gaps**2).sum() ** 1.5

@@ -33,13 +33,11 @@ CELLS = 20_000_000  # numbers that a table of steps and units may hold
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """Hold rows by falling score: where each score starts, the truth, and the rows of each step by unit, if few."""
+    """Hold rows by falling score: where each score starts, and the truth and the units in that order."""
 
-    order: "np.ndarray"
     starts: "np.ndarray"
-    positive: "np.ndarray"  # in that order
-    units: Units  # in that order
-    tables: "tuple[np.ndarray, np.ndarray] | None"  # positives, negatives (units × steps)
+    positive: "np.ndarray"
+    units: Units
 
     @classmethod
     def from_scores(cls, y: "np.ndarray", predictions: "pd.DataFrame", units: Units) -> "Steps":
@@ -48,31 +46,33 @@ class Steps:
 
         scores = predictions["probability"].to_numpy()
         order = np.argsort(-scores, kind="stable")
-        begins = np.r_[True, np.diff(scores[order]) != 0]
-        positive, sorted_units, step = find_positives(y, predictions)[order], units.select(order), begins.cumsum() - 1
-        starts, tables = np.flatnonzero(begins), None
-        if not units.is_plain and units.count * len(starts) <= CELLS:
-            late, early = (sorted_units.add(values, step, len(starts)) for values in (positive, 1 - positive))
-            tables = (late, early)
-        return cls(order, starts, positive, sorted_units, tables)
+        starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) != 0])
+        return cls(starts, find_positives(y, predictions)[order], units.select(order))
 
     def count(self, weights: "np.ndarray") -> "tuple[np.ndarray, np.ndarray]":
         """Return the weight of positives and of all rows in each step (draws × steps)."""
         import numpy as np
 
-        if self.tables is not None:
-            late, early = (weights @ table for table in self.tables)
-            return late, late + early
         drawn = weights[:, self.units.codes]
         every, late = (np.add.reduceat(values, self.starts, axis=1) for values in (drawn, drawn * self.positive))
         return late, every
+
+    def tabulate(self) -> "tuple[np.ndarray, np.ndarray] | None":
+        """Return the positives and the negatives in each unit and step (units × steps), if the units are few."""
+        import numpy as np
+
+        if 4 * self.units.count > len(self.positive) or self.units.count * len(self.starts) > CELLS:
+            return None
+        step = np.repeat(np.arange(len(self.starts)), np.diff(np.r_[self.starts, len(self.positive)]))
+        late, early = (self.units.add(values, step, len(self.starts)) for values in (self.positive, 1 - self.positive))
+        return late, early
 
 # %% ../../nbs/model/25_metrics.ipynb #276949e8
 def _prepare_roc_auc(y: "np.ndarray", predictions: "pd.DataFrame", units: Units) -> Statistic:
     """Count the pairs that are in order, ties as half (Mann and Whitney 1947)."""
     steps = Steps.from_scores(y, predictions, units)
-    if steps.tables is not None:
-        return _count_pairs(*steps.tables)
+    if (tables := steps.tabulate()) is not None:
+        return _count_pairs(*tables)
 
     def measure(weights: "np.ndarray") -> "np.ndarray":
         late, every = steps.count(weights)
