@@ -67,9 +67,9 @@ class CellChange:
 def compare_notebooks(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[CellChange, ...]:
     """Return the cells of the notebook `name` that were added, removed or changed, from top to bottom."""
     old, new = _list_cells(before), _list_cells(after)
-    texts = ([(cell.kind, cell.source) for cell in cells] for cells in (old, new))
-    found = []
-    for tag, i, j, k, m in difflib.SequenceMatcher(None, *texts, autojunk=False).get_opcodes():
+    a, b = ([(cell.kind, cell.source) for cell in cells] for cells in (old, new))
+    found: list[CellChange] = []
+    for tag, i, j, k, m in difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
         found += [_tell_change(name, *pair) for pair in _pair_cells(old[i:j], new[k:m])] if tag != "equal" else []
     return tuple(found)
 
@@ -241,9 +241,9 @@ def _find_doubts(pair: tuple[Release, Release]) -> list[str]:
     unsure = [one for one in pair if not _is_exact(_describe_commit(one))]
     keys = [{step["name"]: step["key"] for step in one.run["steps"] if step["name"] != "evaluate"} for one in pair]
     if unsure and (keys[0] != keys[1] or not keys[0]):
-        which = " and ".join(str(one.version) for one in unsure)
-        notes.append(f"Release {which} was made without a commit that holds all of its code, so what changed in the "
-                     "modules that the notebooks import is not known.")
+        which = " and ".join(f"release {one.version}" for one in unsure)
+        notes.append("What changed in the modules that the notebooks import is not known: no commit holds all the code "
+                     f"of {which}.")
     return notes
 
 
