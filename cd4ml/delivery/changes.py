@@ -258,13 +258,13 @@ def render_changes(changes: Changes) -> str:
     """Return the changes as an HTML fragment; everything is escaped."""
     if changes.champion is None:
         return f"<p>There is no champion to compare with: release {changes.version} was judged as the first.</p>"
-    heads = (f"Release {changes.champion}", f"Release {changes.version}")
+    heads = (f"Release&nbsp;{changes.champion}", f"Release&nbsp;{changes.version}")
     commits = (changes.commit,) if changes.commit.before or changes.commit.after else ()
     metrics = [replace(one, name=METRICS[one.name].label if one.name in METRICS else one.name)
                for one in changes.metrics]
     parts = [("Parameters", _render_table(changes.params, ("Parameter", *heads))),
              ("Data", _render_table(changes.data, ("Snapshot", *heads))),
-             ("Code", _render_table(commits, ("", *heads)) + _render_cells(changes.cells)),
+             ("Code", _render_table(commits, ("Revision", *heads)) + _render_cells(changes.cells)),
              ("Environment", _render_table(changes.environment, ("Package", *heads))),
              ("Metrics", _render_table(metrics, ("Metric", *heads)))]
     notes = "".join(f'<p class="note">{html.escape(note)}</p>' for note in changes.notes)

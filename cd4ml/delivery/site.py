@@ -8,7 +8,6 @@ __all__ = ['MARKS', 'fill_page', 'mark_safe', 'describe_origin', 'list_hashes', 
 
 # %% ../../nbs/delivery/90_site.ipynb #3e20d91c
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -52,7 +51,7 @@ def describe_origin(release: Release, problem: Problem) -> dict[str, str]:
     steps = ", ".join(f"{step['name']} {step['seconds']:,.1f} s{' in an earlier run' * (step['status'] == 'cached')}"
                       for step in run["steps"])
     against = f"release {release.judged_against}" if release.judged_against else "no champion: there was none"
-    return {"made": release.created, "by": origin["who"], "on": origin["host"],
+    return {"made": f"{release.created[:16].replace('T', ' ')} UTC", "by": origin["who"], "on": origin["host"],
             "run": f"{run['run_id']}, variant {run['variant']}", "judged against": against,
             "commit": f"{origin['commit']}{dirty}" if origin["commit"] else "none: the folder was not in git",
             "seed": _describe_seeds(seeds), "Python": origin["python"],
@@ -78,16 +77,7 @@ def describe_release(release: Release, problem: Problem, history: Sequence[Event
     told = {"title": problem.title, "intended_use": problem.intended_use, "limits": problem.limits}
     events = [asdict(event) for event in history if event.version == release.version]
     whole = {"format": 1, "problem": told, "release": asdict(release), "changes": changes.to_dict(), "history": events}
-    return _plain(json.loads(json.dumps(whole, default=str)))
-
-
-def _plain(value: Any) -> Any:
-    """Return `value` without numbers that JSON does not know."""
-    if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_plain(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return json.loads(json.dumps(whole, default=str))
 
 
 def embed_json(text: str) -> str:
@@ -109,9 +99,10 @@ class Chapter:
         return next((one.words for one in self.page.headings), self.name) if self.page else self.name
 
     @property
-    def body(self) -> Any:
-        """Return the rendered notebook as HTML that a template does not escape."""
-        return mark_safe(self.page.html if self.page else "")
+    def parts(self) -> tuple[Any, Any]:
+        """Return the rendered notebook, up to its title and what follows, as HTML that a template does not escape."""
+        head, end, rest = (self.page.html if self.page else "").partition("</h2>")
+        return mark_safe(head + end), mark_safe(rest)
 
     @property
     def sections(self) -> list[Heading]:

@@ -1,6 +1,7 @@
 """What people look at, in a real browser: reports and site from files, step notebooks in JupyterLab."""
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from urllib.parse import unquote
 
 import pytest
 
@@ -28,16 +30,16 @@ def browser(chromium):
 
 @pytest.fixture(scope="module")
 def site(shared_workbench):
-    """Return the folder of a site with one release of iris and one of houses."""
-    for problem in ("iris", "houses"):
-        shared_workbench.call_json("release", problem)
+    """Return the folder of a site with two releases of iris and one of houses."""
+    for words in (["iris"], ["iris", "-p", "train.C=0.5"], ["houses"]):
+        shared_workbench.call_json("release", *words)
     shared_workbench.call_json("site")
     return shared_workbench.folder / ".cd4ml/site"
 
 
-def open_page(browser, path, width=1600):
+def open_page(browser, path, width=1600, scheme="light"):
     """Open a file, collecting what it asks for beyond itself and what it complains about."""
-    page = browser.new_page(viewport={"width": width, "height": 900})
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page.asked, page.complaints = [], []
     page.on("request", lambda request: page.asked.append(request.url))
     page.on("console", lambda message: page.complaints.append(message.text))
@@ -46,7 +48,8 @@ def open_page(browser, path, width=1600):
     return page
 
 
-PAGES = ("index.html", "iris/1/index.html", "iris/1/reports/evaluate.html", "iris/1/reports/prepare.html",
+RELEASES = ("iris/1/index.html", "iris/2/index.html", "houses/1/index.html")
+PAGES = ("index.html", *RELEASES, "iris/1/reports/evaluate.html", "iris/1/reports/prepare.html",
          "iris/1/reports/train.html", "houses/1/reports/evaluate.html")
 
 
@@ -77,6 +80,104 @@ def test_all_links_of_the_site_lead_somewhere(browser, site):
                 waiting.append(target)
         page.close()
     assert {path.name for path in seen} >= {"index.html", "evaluate.html", "train.ipynb"}
+
+
+@pytest.mark.parametrize("name", RELEASES)
+def test_the_page_of_a_release_has_one_outline_and_every_picture_a_description(browser, site, name):
+    page = open_page(browser, site / name)
+    levels = page.eval_on_selector_all("h1, h2, h3, h4, h5, h6", "nodes => nodes.map(node => +node.tagName[1])")
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    ids = page.eval_on_selector_all("[id]", "nodes => nodes.map(node => node.id)")
+    assert len(ids) == len(set(ids))
+    silent = """nodes => nodes.filter(node => !(node.getAttribute('alt') || node.getAttribute('aria-label')))
+                .map(node => node.outerHTML.slice(0, 99))"""
+    assert page.eval_on_selector_all("img, svg", silent) == []
+    targets = page.eval_on_selector_all("a[href^='#']", "nodes => nodes.map(node => node.hash.slice(1))")
+    assert {unquote(target) for target in targets} <= set(ids)
+    assert page.evaluate("document.documentElement.lang") == "en"
+    assert [page.locator(tag).count() for tag in ("header", "main", "h1")] == [1, 1, 1]
+    scripts = page.eval_on_selector_all("script", "nodes => nodes.map(node => [node.type, node.textContent])")
+    assert [kind for kind, _ in scripts] == ["application/json"]
+    assert json.loads(scripts[0][1]) == json.loads((site / name).with_name("release.json").read_text())
+    page.close()
+
+
+def test_the_page_of_a_release_leads_with_the_decision_and_what_changed(browser, site):
+    page = open_page(browser, site / "iris/2/index.html")
+    assert page.locator(".decision").first.bounding_box()["y"] < 400
+    assert "✓ pass" in page.locator("#decision").inner_text()
+    rows = page.locator("#changes tbody tr").all_inner_texts()
+    assert "train.C\t1.0\t0.5" in rows
+    assert "1 parameter" in page.locator("#changes p").first.inner_text()
+    steps = page.eval_on_selector_all("section.chapter", "nodes => nodes.map(node => node.id)")
+    assert steps == ["step-prepare", "step-train", "step-evaluate"]
+    assert page.locator("section.chapter h2").count() == 3
+    assert not page.locator("details.code[open]").count(), "code is folded"
+    page.locator("details.code summary").first.click()
+    assert page.locator("details.code pre").first.is_visible()
+    page.close()
+
+
+def test_the_keyboard_skips_to_the_decision_and_shows_where_it_is(browser, site):
+    page = open_page(browser, site / "iris/2/index.html")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    assert page.locator(".skip").bounding_box()["x"] >= 0
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "content"
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.querySelector('main').contains(document.activeElement)")
+    page.close()
+
+
+@pytest.mark.parametrize("width", [400, 1600])
+@pytest.mark.parametrize("name", RELEASES)
+def test_the_page_of_a_release_suits_light_and_dark(browser, site, name, width):
+    """What is written stands out from what it is written on, by the ratio of 4.5 that WCAG 2 asks for."""
+    for scheme in ("light", "dark"):
+        page = open_page(browser, site / name, width, scheme)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate(CONTRAST) == [], scheme
+        page.close()
+
+
+# The texts whose contrast is less than 4.5, as WCAG 2 computes it; drawings have a ground of their own.
+CONTRAST = """() => {
+  const read = text => text.match(/[\\d.]+/g).map(Number)
+  const light = rgb => rgb.slice(0, 3).map(x => x / 255)
+    .map(x => x <= 0.03928 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, x, i) => sum + x * [0.2126, 0.7152, 0.0722][i], 0)
+  const ground = node => {
+    for (; node; node = node.parentElement) {
+      const rgb = read(getComputedStyle(node).backgroundColor)
+      if (rgb.length == 3 || rgb[3] > 0.99) return rgb
+    }
+    return [255, 255, 255]
+  }
+  const weak = []
+  for (const node of document.querySelectorAll('body *:not(script, style, svg, svg *)')) {
+    const words = [...node.childNodes].filter(one => one.nodeType == 3).map(one => one.data.trim()).join('')
+    if (!words || !node.checkVisibility()) continue
+    const [a, b] = [read(getComputedStyle(node).color), ground(node)].map(light).sort((a, b) => b - a)
+    if ((a + 0.05) / (b + 0.05) < 4.5) weak.push([words.slice(0, 40), getComputedStyle(node).color])
+  }
+  return weak
+}"""
+
+
+def test_the_page_of_a_release_prints_whole(browser, site):
+    page = open_page(browser, site / "iris/2/index.html", 700, "dark")
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert not page.locator("details.code >> visible=true").count()
+    cut = """nodes => nodes.filter(node => node.checkVisibility() && node.scrollWidth > node.clientWidth + 1)
+             .map(node => node.tagName + ' ' + node.className)"""
+    assert page.eval_on_selector_all("main table, main pre, main .outputs, main figure, main section", cut) == []
+    assert page.pdf(format="A4").startswith(b"%PDF")
+    page.close()
 
 
 def test_a_report_leads_with_the_decision_and_every_figure_speaks(browser, site):

@@ -1,6 +1,7 @@
 """The whole way on iris, with the command, in the order in which a user goes it."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -144,11 +145,17 @@ def test_the_site_leads_from_home_to_reports(shared_workbench):
     home = Path(shared_workbench.call_json("site")["home"])
     assert 'href="iris/1/index.html"' in home.read_text()
     page = (home.parent / "iris/1/index.html").read_text()
-    assert page.index("pass") < page.index("Reports")
+    parts = ["decision", "changes", "provenance", "step-prepare", "step-train", "step-evaluate", "data"]
+    places = [page.index(f'<section id="{part}"') for part in parts]
+    assert places == sorted(places)
+    assert page.index("✓ pass") < places[1]
     for name in ("reports/evaluate.html", "notebooks/train.ipynb"):
         assert f'href="{name}"' in page
         assert (home.parent / "iris/1" / name).is_file()
-    assert "http" not in page
+    assert not re.search(r"""(src|href)=["']?(http|//)""", page)
+    whole = json.loads((home.parent / "iris/2/release.json").read_text())
+    assert {"name": "train.C", "before": 1.0, "after": 0.8} in whole["changes"]["params"]
+    assert whole["history"][0]["action"] == "promote"
 
 
 def test_doctor_finds_a_damaged_release(shared_workbench):
