@@ -14,8 +14,9 @@ from cd4ml.data.contract import check_contract
 from cd4ml.data.profile import profile_frame
 from cd4ml.delivery.steps import resolve_problem_params
 from cd4ml.model.comparison import MIN_SLICE, select_rows, select_slices
+from cd4ml.model.error_figures import draw_errors
 from cd4ml.model.evaluation import Resampling, Scored, evaluate_predictions, predict_baseline
-from cd4ml.model.figures import draw_errors, draw_forest, draw_metrics
+from cd4ml.model.figures import draw_forest, draw_metrics
 from cd4ml.model.gate import judge_candidate, parse_rules
 from cd4ml.model.metrics import METRICS
 from cd4ml.model.problem import find_problem

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['CANDIDATE', 'CHAMPION', 'PALE', 'ORANGE', 'DENSE', 'Plot', 'render_plot', 'make_figure', 'label_axes', 'draw_metrics',
-           'draw_differences', 'draw_forest', 'read_scores', 'draw_roc_pr', 'measure_calibration', 'draw_calibration',
-           'draw_scores', 'draw_confusion', 'draw_predicted', 'draw_residuals', 'draw_drift', 'draw_errors']
+           'draw_differences', 'draw_forest', 'draw_drift']
 
 # %% ../../nbs/model/60_figures.ipynb #259664a0
 import base64
@@ -18,13 +17,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import DataError
-from .evaluation import Interval, Scored
+from .evaluation import Interval
 from .metrics import METRICS, name_metric
-from .statistic import find_positives
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -178,190 +175,6 @@ def draw_forest(intervals: Mapping[str, Interval], title: str, axis: str, refere
         caption = f"From {known[low]} ({low}) to {known[high]} ({high})."
     return Plot(figure, title, caption, f"{title} {caption}")
 
-# %% ../../nbs/model/60_figures.ipynb #b85fe65a
-def read_scores(scored: Scored) -> "tuple[np.ndarray, np.ndarray]":
-    """Return the score of each row, and 1.0 if it came true (multiclass: if the chosen class was right), else 0.0."""
-    if scored.task == "binary":
-        return scored.predictions["probability"].to_numpy(), find_positives(scored.truth, scored.predictions)
-    columns = [name for name in scored.predictions if str(name).startswith("probability_")]
-    right = (scored.predictions["prediction"].to_numpy() == scored.truth).astype(float)
-    return scored.predictions[columns].max(axis=1).to_numpy(), right
-
-# %% ../../nbs/model/60_figures.ipynb #b463f6ec
-def draw_roc_pr(scored: Scored, champion: "pd.DataFrame | None" = None) -> Plot:
-    """Draw the ROC and the precision-recall curve of a binary model, and the champion's in grey.
-
-    Raises:
-        DataError: only one class occurs, so that there is no curve.
-    """
-    from sklearn.metrics import roc_curve
-
-    title = "Can it tell them apart?"
-    score, late = read_scores(scored)
-    if late.min() == late.max():
-        raise DataError("Only one class occurs in these rows", expected="both, to draw a curve")
-    figure, (left, right) = make_figure(title, 7.4, 3.7, ncols=2)
-    if champion is not None:
-        _draw_curves((left, right), late, champion["probability"].to_numpy(), (CHAMPION, "champion"))
-    _draw_curves((left, right), late, score, (CANDIDATE, "candidate"))
-    left.plot([0, 1], [0, 1], color=PALE, linestyle="--", label="chance")
-    right.axhline(late.mean(), color=PALE, linestyle="--", label="chance")
-    label_axes(left, "False positive rate [share]", "True positive rate [share]")
-    label_axes(right, "Recall [share]", "Precision [share]")
-    right.set_ylim(0, 1.02)
-    left.legend(fontsize=8, frameon=False, loc="lower right")
-    false_rate, true_rate, _ = roc_curve(late, score)
-    best = (true_rate - false_rate).argmax()
-    caption = (f"Where the curves part most from chance, it finds {true_rate[best]:.0%} of the positives "
-               f"at {false_rate[best]:.0%} false alarms.")
-    return Plot(figure, title, caption, f"ROC and precision-recall curves. {caption}")
-
-# %% ../../nbs/model/60_figures.ipynb #4e00cecf
-def _draw_curves(axes: "tuple[Axes, Axes]", late: "np.ndarray", score: "np.ndarray", style: tuple[str, str]) -> None:
-    from sklearn.metrics import precision_recall_curve, roc_curve
-
-    false_rate, true_rate, _ = roc_curve(late, score)
-    precision, recall, _ = precision_recall_curve(late, score)
-    colour, name = style
-    for ax, x, y in zip(axes, (false_rate, recall), (true_rate, precision), strict=True):
-        ax.plot(*_thin(x, y), color=colour, label=name)
-
-
-def _thin(x: "np.ndarray", y: "np.ndarray", points: int = 200) -> "tuple[np.ndarray, np.ndarray]":
-    import numpy as np
-
-    chosen = np.unique(np.linspace(0, len(x) - 1, min(points, len(x))).round().astype(int))
-    return x[chosen], y[chosen]
-
-# %% ../../nbs/model/60_figures.ipynb #7a6fa274
-def measure_calibration(scored: Scored, bins: int = 10) -> "pd.DataFrame":
-    """Return for each bin of equally many rows: promised, actual, low and high (Wilson, 95 %) and n."""
-    import numpy as np
-    import pandas as pd
-
-    score, right = read_scores(scored)
-    bins = max(2, min(bins, len(score) // 40))  # fewer than 40 rows a bin say nothing
-    codes = pd.qcut(score, bins, labels=False, duplicates="drop") if np.ptp(score) > 0 else np.zeros(len(score))
-    groups = pd.DataFrame({"promised": score, "actual": right}).groupby(codes)
-    table = groups.mean().assign(n=groups.size())
-    p, n, z = table["actual"], table["n"], 1.96
-    centre, spread = (p + z * z / (2 * n)) / (1 + z * z / n), z / (1 + z * z / n)
-    half = spread * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
-    return table.assign(low=centre - half, high=centre + half)
-
-# %% ../../nbs/model/60_figures.ipynb #dcb61192
-def draw_calibration(scored: Scored, champion: "pd.DataFrame | None" = None, bins: int = 10) -> Plot:
-    """Draw promised against actual shares, in bins of equally many rows, with 95 % Wilson intervals."""
-    title = "Is it calibrated?"
-    figure, (ax,) = make_figure(title, 4.8, 4.4)
-    ax.plot([0, 1], [0, 1], color=PALE, linestyle="--", label="perfect")
-    if champion is not None:
-        old = measure_calibration(Scored(scored.y, champion, scored.task), bins)
-        ax.plot(old["promised"], old["actual"], "s-", color=CHAMPION, markersize=4, linewidth=1, label="champion")
-    table = measure_calibration(scored, bins)
-    ax.fill_between(table["promised"], table["low"], table["high"], color=CANDIDATE, alpha=0.18, linewidth=0)
-    ax.plot(table["promised"], table["actual"], "o-", color=CANDIDATE, markersize=5, label="candidate", clip_on=False)
-    ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
-    label_axes(ax, "Promised probability [share]", "What came true [share]")
-    ax.legend(fontsize=8, frameon=False, loc="upper left")
-    inside = int(((table["low"] <= table["promised"]) & (table["promised"] <= table["high"])).sum())
-    gap = ((table["actual"] - table["promised"]) * table["n"]).sum() / table["n"].sum()
-    side = "too low" if gap > 0 else "too high"
-    caption = (f"In {inside} of {len(table)} bins the promise lies within the 95 % interval of what came true; "
-               f"on the whole it promises {abs(gap):.1%} {side}.")
-    return Plot(figure, title, caption, f"Promised against actual shares. {caption}")
-
-# %% ../../nbs/model/60_figures.ipynb #65261d28
-def draw_scores(scored: Scored) -> Plot:
-    """Draw how the scores of each class are spread, as shares of the class."""
-    import numpy as np
-
-    title = "Are the classes apart?"
-    figure, (ax,) = make_figure(title, 6, 3)
-    score, right = read_scores(scored)
-    words = ("negative", "positive") if scored.task == "binary" else ("wrong", "right")
-    edges = np.linspace(0, 1, 31)
-    for code, (word, colour) in enumerate(zip(words, (CHAMPION, CANDIDATE), strict=True)):
-        chosen = score[right == code]
-        shares = np.histogram(chosen, edges)[0] / max(len(chosen), 1)
-        ax.stairs(shares, edges, color=colour, fill=True, alpha=0.35, label=f"{word} (n = {len(chosen):,})")
-        ax.stairs(shares, edges, color=colour)
-    label_axes(ax, "Score [probability]", "Share of its rows")
-    ax.legend(fontsize=8, frameon=False)
-    middles = [f"{np.median(score[right == code]):.2f}" if (right == code).any() else "none" for code in (0, 1)]
-    caption = f"Half of the {words[0]} rows score below {middles[0]}, half of the {words[1]} ones above {middles[1]}."
-    return Plot(figure, title, caption, f"Histogram of scores by class. {caption}")
-
-# %% ../../nbs/model/60_figures.ipynb #b3b3ac2d
-def draw_confusion(scored: Scored) -> Plot:
-    """Draw truth against prediction: the number of rows, shaded by their share of the true class."""
-    import numpy as np
-
-    title = "What does it mix up?"
-    truth, guess = scored.truth, scored.predictions["prediction"].to_numpy()
-    labels = sorted(set(np.unique(truth)) | set(np.unique(guess)))
-    counts = np.array([[((truth == t) & (guess == g)).sum() for g in labels] for t in labels])
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    size = 1.6 + 0.75 * len(labels)
-    figure, (ax,) = make_figure(title, max(size + 0.6, 3.4), size)
-    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for (i, j), count in np.ndenumerate(counts):
-        ink = "white" if shares[i, j] > 0.55 else "black"
-        ax.text(j, i, f"{count:,}\n{shares[i, j]:.0%}", ha="center", va="center", fontsize=8, color=ink)
-    ax.set_xticks(range(len(labels)), [str(label) for label in labels])
-    ax.set_yticks(range(len(labels)), [str(label) for label in labels])
-    label_axes(ax, "Predicted", "True")
-    errors = np.where(np.eye(len(labels), dtype=bool), 0, counts)
-    i, j = np.unravel_index(errors.argmax(), errors.shape)
-    worst = "no mistakes"
-    if errors.any():
-        worst = f"most often {labels[i]} is taken for {labels[j]} ({errors[i, j]:,} rows)"
-    caption = f"{np.trace(counts):,} of {counts.sum():,} rows are right; {worst}."
-    return Plot(figure, title, caption, f"Confusion matrix. {caption}")
-
-# %% ../../nbs/model/60_figures.ipynb #d31f7395
-def draw_predicted(scored: Scored, unit: str = "") -> Plot:
-    """Draw predicted against true values; `unit` is the unit of the target."""
-    import numpy as np
-
-    title = "Are the predictions right?"
-    figure, (ax,) = make_figure(title, 4.8, 4.4)
-    truth, guess = scored.truth, scored.predictions["prediction"].to_numpy()
-    ends = [min(truth.min(), guess.min()), max(truth.max(), guess.max())]
-    ax.plot(ends, ends, color="#333333", linestyle="--", linewidth=1)
-    ax.plot(truth, guess, ".", color=CANDIDATE, markersize=4, alpha=0.35, markeredgewidth=0)
-    name = f" [{unit}]" if unit else ""
-    label_axes(ax, f"True{name}", f"Predicted{name}")
-    half = np.median(np.abs(guess - truth))
-    caption = f"Half of the predictions are within {half:,.4g}{' ' + unit if unit else ''} of the truth."
-    return Plot(figure, title, caption, f"Predicted against true values. {caption}", len(truth) > DENSE)
-
-# %% ../../nbs/model/60_figures.ipynb #2f7ad97f
-def draw_residuals(scored: Scored, unit: str = "") -> Plot:
-    """Draw what is left (truth minus prediction) against the prediction, with its middle and its middle 80 %."""
-    import numpy as np
-    import pandas as pd
-
-    title = "Is it off anywhere?"
-    figure, (ax,) = make_figure(title, 6.4, 3.4)
-    guess = scored.predictions["prediction"].to_numpy()
-    left = scored.truth - guess
-    ax.plot(guess, left, ".", color=CHAMPION, markersize=4, alpha=0.35, markeredgewidth=0)
-    ax.axhline(0, color="#333333", linestyle="--", linewidth=1)
-    codes = pd.qcut(guess, 10, labels=False, duplicates="drop") if np.ptp(guess) > 0 else np.zeros(len(guess))
-    bands = pd.Series(left).groupby(codes).quantile(np.array([0.1, 0.5, 0.9])).unstack()
-    where = pd.Series(guess).groupby(codes).median()
-    ax.fill_between(where, bands[0.1], bands[0.9], color=CANDIDATE, alpha=0.18, linewidth=0, label="middle 80 %")
-    ax.plot(where, bands[0.5], "o-", color=CANDIDATE, markersize=4, label="median")
-    name = f" [{unit}]" if unit else ""
-    label_axes(ax, f"Predicted{name}", f"True − predicted{name}")
-    ax.legend(fontsize=8, frameon=False)
-    worst = int(bands[0.5].abs().to_numpy().argmax())
-    furthest, place = bands[0.5].iloc[worst], where.iloc[worst]
-    caption = f"The median is furthest off, by {furthest:+,.3g}, where it predicts about {place:,.4g}."
-    caption = caption.replace("-", "−")
-    return Plot(figure, title, caption, f"Residuals against prediction. {caption}", len(left) > DENSE)
-
 # %% ../../nbs/model/60_figures.ipynb #52335de0
 def draw_drift(drifts: "Sequence[FeatureDrift]", alarm_psi: float = 0.2) -> Plot:
     """Draw the population stability index of each feature, the largest first, and from where it counts as drifted.
@@ -386,12 +199,3 @@ def draw_drift(drifts: "Sequence[FeatureDrift]", alarm_psi: float = 0.2) -> Plot
     names = ", ".join(drift.name for drift in ranked if drift.name in moved)
     caption = f"{len(moved)} of {len(ranked)} features moved{': ' + names if names else ''}."
     return Plot(figure, title, caption, f"Drift by feature. {caption}")
-
-# %% ../../nbs/model/60_figures.ipynb #4af2f5da
-def draw_errors(scored: Scored, champion: "pd.DataFrame | None" = None, unit: str = "") -> list[Plot]:
-    """Return the figures that show how a model of this task errs; `unit` is the unit of a regression's target."""
-    if scored.task == "regression":
-        return [draw_predicted(scored, unit), draw_residuals(scored, unit)]
-    shared = [draw_calibration(scored, champion), draw_scores(scored), draw_confusion(scored)]
-    has_curve = scored.task == "binary" and len(set(read_scores(scored)[1])) == 2
-    return [draw_roc_pr(scored, champion), *shared] if has_curve else shared

@@ -8,8 +8,9 @@ import pytest
 
 from cd4ml.base.errors import DataError
 from cd4ml.data.drift import FeatureDrift
+from cd4ml.model.error_figures import draw_errors, draw_roc_pr, measure_calibration
 from cd4ml.model.evaluation import Interval, Scored
-from cd4ml.model.figures import draw_drift, draw_errors, draw_forest, draw_metrics, draw_roc_pr, measure_calibration
+from cd4ml.model.figures import draw_drift, draw_forest, draw_metrics
 
 RNG = np.random.default_rng(0)
 N = 600
