@@ -17,7 +17,7 @@ from ..base.errors import Cd4mlError
 from ..base.fingerprint import hash_json
 from .record import StepRun
 from .results import Result, read_record
-from .steps import Order, StepStopped, look_around, run_step
+from .steps import Order, StepStopped, complete_inputs, look_around, run_step
 
 # %% ../../nbs/delivery/55_jobs.ipynb #b4607a91
 @dataclass(frozen=True)
@@ -96,10 +96,7 @@ class _Board:
         return ready[:count]
 
     def find_inputs(self, job: Job) -> dict[str, Result]:
-        known = dict(self.results[job.after])
-        if job.step == "evaluate" and (champion := job.order.find_champion(known)) is not None:
-            known["champion"] = champion
-        return known
+        return complete_inputs(job.order, job.step, self.results[job.after])
 
     def note(self, job: Job, end: StepRun | Exception) -> None:
         if isinstance(end, StepRun):

@@ -22,12 +22,13 @@ from ..base.errors import Cd4mlError, StepError
 from ..base.fingerprint import hash_json
 from ..base.store import Store, write_atomic
 from ..data.snapshot import read_snapshot
+from .ledger import Use
 from .notebooks import read_notebook, renew_words, write_notebook
 from .provenance import read_provenance, read_requirements
 from .record import Run, StepRun, list_pages, read_run, write_run
 from .report import render_elsewhere
 from .results import Result, read_record
-from .steps import Order, StepStopped, run_steps
+from .steps import Order, StepStopped, run_steps, watch_holdout
 from cd4ml.delivery.tracking import (
     ModelLog,
     StepLog,
@@ -114,7 +115,7 @@ def run_delivery(order: Order, now: dt.datetime) -> Run:
                 words=hash_words(order))
     journal, began, steps = Journal(order, draft.run_id), time.monotonic(), []
     try:
-        for done in run_steps(_watch_order(order, journal), {}):
+        for done in run_steps(_watch_order(order, journal, draft), {}):
             steps.append(done)
             journal.log_step(done, int(time.time() * 1000))
         known = _find_known(runs, steps)
@@ -136,13 +137,14 @@ def find_runs(order: Order) -> Path:
     return Path(order.settings.run_store) / "runs" / order.problem.name
 
 
-def _watch_order(order: Order, journal: Journal) -> Order:
+def _watch_order(order: Order, journal: Journal, run: Run) -> Order:
     def report_progress(step: str, status: str, seconds: float) -> None:
         if status == "running":
             journal.open()
         order.report_progress(step, status, seconds)
 
-    return replace(order, report_progress=report_progress)
+    signed = Use("", "", run.started, run.provenance.who, run.run_id, run.variant)
+    return watch_holdout(replace(order, report_progress=report_progress), signed)
 
 # %% ../../nbs/delivery/50_runs.ipynb #9cb48a7c
 def _find_known(runs: Path, steps: list[StepRun]) -> Run | None:

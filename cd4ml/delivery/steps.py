@@ -5,9 +5,11 @@
 # %% auto #0
 __all__ = ['STEPS', 'READ_BY', 'Executor', 'Order', 'StepStopped', 'run_step', 'execute_step', 'execute_briefed', 'plan_work',
            'plan_later', 'plan_execution', 'open_step', 'make_order', 'resolve_problem_params', 'read_problem_schema',
-           'run_steps', 'check_secrets', 'look_around', 'Explanation', 'explain_steps']
+           'complete_inputs', 'watch_holdout', 'run_steps', 'check_secrets', 'look_around', 'Explanation',
+           'explain_steps']
 
 # %% ../../nbs/delivery/48_steps.ipynb #a70a506a
+import datetime as dt
 import json
 import os
 import secrets
@@ -38,7 +40,9 @@ from cd4ml.delivery.cache import (
 )
 from .execution import Work, execute_notebook, read_sources
 from .kernels import Execution, Way
+from .ledger import HoldoutUse, Use, count_use, preview_use
 from .notebooks import plan_imports, read_notebook
+from .provenance import read_who
 from .record import StepRun
 from .results import Result, Step, read_record
 from ..model.rules import parse_data_rules, parse_rules
@@ -51,7 +55,11 @@ READ_BY = {"train": STEPS[:1], "evaluate": STEPS[:2], "compare": STEPS}  # the s
 # %% ../../nbs/delivery/48_steps.ipynb #922b19a9
 @dataclass(frozen=True)
 class Order:
-    """Hold what a delivery is asked for. `find_champion` gives the model to compare with, once training is done."""
+    """Hold what a delivery is asked for.
+
+    Once training is done, `find_champion` gives the model to compare with, and `count_use` which use of the holdout the
+    evaluation is; see `watch_holdout`.
+    """
 
     settings: Settings
     problem: Problem
@@ -62,6 +70,7 @@ class Order:
     stop: threading.Event | None = None  # once set, what runs is interrupted as by Ctrl-C
     execute: "Executor | None" = None  # where notebooks are run; none: here
     find_champion: Callable[[Mapping[str, Result]], Result | None] = lambda results: None
+    count_use: Callable[[Mapping[str, Result]], Result | None] = lambda results: None
     report_progress: Callable[[str, str, float], None] = lambda step, status, seconds: None
 
 
@@ -199,6 +208,8 @@ def _open_interactive(name: str, problem: str) -> Step:
     order = make_order(settings, problem, steps=READ_BY.get(name, ()))
     found = list(run_steps(order, {}))
     inputs = {key: result for step in found for key, result in read_record(Path(step.folder)).items()}
+    use = Use("", "", dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), read_who(os.environ))
+    inputs = complete_inputs(watch_holdout(order, use), name, inputs)
     for step in found:
         print(f"step '{step.name}' was {'found' if step.status == 'cached' else 'run'} ({step.seconds:.1f} s)")
     folder = Path(settings.run_store) / "interactive" / problem / name
@@ -240,6 +251,31 @@ def read_problem_schema(settings: Settings, problem: Problem) -> Any:
         raise StepError(f"Step notebooks are missing: {', '.join(missing)}", where=str(settings.notebooks))
     return build_schema(problem.params, {name: read_declared(path) for name, path in notebooks.items()})
 
+# %% ../../nbs/delivery/48_steps.ipynb #7e6de3f0
+def complete_inputs(order: Order, step: str, known: Mapping[str, Result]) -> dict[str, Result]:
+    """Return `known` with what an evaluation is given besides: the champion, and which use of the holdout it is."""
+    if step != "evaluate":
+        return dict(known)
+    added = (order.find_champion(known), order.count_use(known))
+    return {**known, **{one.name: one for one in added if one is not None}}
+
+
+def watch_holdout(order: Order, signed: Use | None) -> Order:
+    """Return `order` with its evaluation counted in the ledger of the release store.
+
+    `signed` says when it was ordered, by whom and in which run; its holdout and model follow from the training. None:
+    nothing is recorded, and the evaluation is told what it would be told.
+    """
+    store, problem = Store(order.settings.release_store), order.problem.name
+
+    def count(results: Mapping[str, Result]) -> Result:
+        holdout, model = results["holdout"].sha256, results["model"].sha256
+        found: HoldoutUse = preview_use(store, problem, holdout, model) if signed is None else count_use(
+            store, problem, replace(signed, holdout=holdout, model=model))
+        return found.to_result()
+
+    return replace(order, count_use=count)
+
 # %% ../../nbs/delivery/48_steps.ipynb #a454a942
 def run_steps(order: Order, inputs: Mapping[str, Result]) -> Iterator[StepRun]:
     """Yield what became of each step of `order`; each reads what those before it recorded, and `inputs`.
@@ -252,8 +288,7 @@ def run_steps(order: Order, inputs: Mapping[str, Result]) -> Iterator[StepRun]:
     surroundings = look_around(order)
     known = dict(inputs)
     for step in order.steps:
-        if step == "evaluate" and (champion := order.find_champion(known)) is not None:
-            known["champion"] = champion
+        known = complete_inputs(order, step, known)
         done = run_step(order, step, known, surroundings)
         known |= read_record(Path(done.folder))
         order.report_progress(step, done.status, done.seconds)
@@ -286,14 +321,13 @@ class Explanation:
 
 def explain_steps(order: Order) -> list[Explanation]:
     """Return which steps of `order` would run and why; nothing is executed."""
-    surroundings, known = look_around(order), dict[str, Result]()
+    order, surroundings, known = watch_holdout(order, None), look_around(order), dict[str, Result]()
     steps, found = Path(order.settings.run_store) / "steps", list[Explanation]()
     for step in order.steps:
         if found and found[-1].would_run:
             found.append(Explanation(step, True, (f"{found[-1].step} would run",)))
             continue
-        if step == "evaluate" and (champion := order.find_champion(known)) is not None:
-            known["champion"] = champion
+        known = complete_inputs(order, step, known)
         notebook = order.settings.notebooks / f"{step}.ipynb"
         params = order.params.select_step(step, read_declared(notebook))
         ingredients = collect_ingredients(notebook, params, known, surroundings)

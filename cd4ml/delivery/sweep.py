@@ -25,10 +25,12 @@ from ..base.fingerprint import hash_json
 from ..base.params import Resolved
 from ..base.settings import Settings
 from ..base.store import write_atomic
+from .ledger import Use
 from .jobs import Job, Report, plan_jobs, run_jobs
+from .provenance import read_who
 from .record import StepRun
 from .results import Result, read_record
-from .steps import Order, StepStopped, check_secrets, look_around, make_order, run_step
+from .steps import Order, StepStopped, check_secrets, look_around, make_order, run_step, watch_holdout
 from .tracking import StepLog, close_tracker, log_step, open_thread, open_tracker
 from .variants import Variant
 from ..model.metrics import TASK_METRICS, find_metric
@@ -140,6 +142,7 @@ def run_sweep(plan: Plan, now: dt.datetime, report: Report = lambda job, status,
     began, sweeps = time.monotonic(), Path(plan.first.settings.run_store) / "sweeps" / plan.first.problem.name
     draft = Sweep(f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}", plan.first.problem.name, plan.metric,
                   now.isoformat(timespec="seconds"), 0.0, ())
+    plan = _sign_orders(plan, draft)
     with _Diary(plan, draft.sweep_id) as diary:
         variants = _follow_jobs(plan, report, diary)
         compared = _compare_variants(plan, variants)
@@ -153,6 +156,13 @@ def run_sweep(plan: Plan, now: dt.datetime, report: Report = lambda job, status,
     write_atomic(sweeps / draft.sweep_id / "sweep.json", json.dumps(found.to_dict(), indent=1).encode())
     write_atomic(sweeps / "keys" / keys, found.sweep_id.encode())
     return found
+
+# %% ../../nbs/delivery/60_sweep.ipynb #5e9d96d1
+def _sign_orders(plan: Plan, sweep: Sweep) -> Plan:
+    """Return `plan` with each variant counted as a use of the holdout: the best of many is looked for on it."""
+    who = read_who(os.environ)
+    return replace(plan, orders={name: watch_holdout(order, Use("", "", sweep.started, who, sweep.sweep_id, name))
+                                 for name, order in plan.orders.items()})
 
 
 def _find_known(sweeps: Path, keys: str) -> Sweep | None:
