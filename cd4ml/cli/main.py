@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from ..base.errors import Cd4mlError
-from . import data, delivery, production, sweep, workbench
+from . import data, delivery, gate, production, sweep, workbench
 from .console import show_error
 
 # %% ../../nbs/cli/90_main.ipynb #743bb293
@@ -23,6 +23,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_mar
 DELIVER, LOOK, OPERATE = "Deliver", "Look", "Operate"
 app.command(rich_help_panel=DELIVER)(delivery.run)
 app.command(rich_help_panel=DELIVER)(sweep.sweep)
+app.command(rich_help_panel=DELIVER)(gate.gate)
 app.command(rich_help_panel=DELIVER)(delivery.release)
 app.command(rich_help_panel=DELIVER)(delivery.rollback)
 app.command(rich_help_panel=LOOK)(delivery.releases)

@@ -20,6 +20,7 @@ from ..base.settings import Settings
 from ..base.store import Store
 from ..data.catalog import verify_file
 from .cleaning import measure_folder
+from .ledger import list_holdouts, list_uses
 from .promotion import mirror_registry
 from .provenance import read_lock
 from .release import find_champion, list_releases, verify_release
@@ -129,4 +130,6 @@ def _check_problems(settings: Settings) -> Iterator[Finding]:
         words = [f"{len(problem.datasets)} datasets as recorded", f"{len(releases)} releases whole",
                  f"release {champion} serves" if champion else "none serves"]
         words += [f"MLflow lacked release {', '.join(map(str, mended))}: mended"] if mended else []
+        uses = {holdout: len(list_uses(store, name, holdout)) for holdout in list_holdouts(store, name)}
+        words += [f"{count} models judged on holdout {holdout}" for holdout, count in uses.items()]
         yield Finding(name, True, ", ".join(words))

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['Action', 'Release', 'read_manifest', 'Event', 'read_history', 'find_champion', 'add_event', 'Bundle', 'write_bundle',
-           'list_releases', 'read_release', 'read_file', 'verify_release', 'find_rival', 'find_release_of']
+           'list_releases', 'read_release', 'read_file', 'verify_release', 'find_rival', 'read_rival',
+           'find_release_of']
 
 # %% ../../nbs/delivery/80_release.ipynb #5ab355b1
 import datetime as dt
@@ -237,8 +238,11 @@ def find_rival(store: Store, problem: str, results: Mapping[str, Result]) -> Res
     same = [one for one in releases if one.files["model/model.skops"] == results["model"].sha256
             and one.data.get("holdout") == results["holdout"].sha256]
     version = same[0].judged_against if same else find_champion(store, problem)
-    if version is None:
-        return None
+    return None if version is None else read_rival(store, problem, version)
+
+
+def read_rival(store: Store, problem: str, version: int) -> Result:
+    """Return the model of release `version` as an input for the evaluation of another; raises as `read_release`."""
     rival = read_release(store, problem, version)
     path = f"{rival.folder}/model/model.skops"
     about = {"release": version, "profile": json.loads(read_file(store, rival, "profile.json"))}

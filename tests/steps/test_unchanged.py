@@ -13,10 +13,11 @@ import pytest
 
 from cd4ml.base.errors import StepError
 from cd4ml.base.settings import load_settings
+from cd4ml.delivery.ledger import Use
 from cd4ml.delivery.promotion import watch_champion
 from cd4ml.delivery.results import read_record
 from cd4ml.delivery.runs import run_delivery
-from cd4ml.delivery.steps import STEPS, StepStopped, explain_steps, make_order, run_steps
+from cd4ml.delivery.steps import STEPS, StepStopped, explain_steps, make_order, run_steps, watch_holdout
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +31,8 @@ class Bench:
         self.workbench, self.folder = workbench, workbench.folder
 
     def order(self, *overrides, **changes):
-        return replace(make_order(load_settings(self.folder, environ={}), "iris", overrides=overrides), **changes)
+        order = make_order(load_settings(self.folder, environ={}), "iris", overrides=overrides)
+        return watch_holdout(replace(order, **changes), Use("", "", "2026-01-02T03:04:05+00:00", "ada"))
 
     def run(self, *overrides, **changes):
         """Return the names of the steps that ran."""

@@ -13,9 +13,9 @@ from cd4ml.delivery.cache import Ingredients
 from cd4ml.delivery.results import Step, read_record
 from cd4ml.delivery.steps import (
     StepStopped,
-    _find_usable,
     _replace_finished,
     explain_steps,
+    find_usable,
     make_order,
     plan_later,
     read_problem_schema,
@@ -43,10 +43,10 @@ def finish(settings, value):
 
 def test_a_step_whose_snapshot_is_gone_is_not_used(settings):
     steps, folder = finish(settings, 1)
-    assert _find_usable(steps, KEY.key, "prepare", settings) == folder
+    assert find_usable(steps, KEY.key, "prepare", settings) == folder
     snapshot = read_record(folder)["rows"].sha256
     Store(settings.data_store).delete(f"snapshots/{snapshot}.parquet")
-    assert _find_usable(steps, KEY.key, "prepare", settings) is None
+    assert find_usable(steps, KEY.key, "prepare", settings) is None
 
 
 def test_a_forced_step_takes_the_place_of_the_finished_one(settings):
@@ -59,7 +59,7 @@ def test_a_forced_step_takes_the_place_of_the_finished_one(settings):
 def test_a_folder_that_was_not_finished_is_not_used(settings):
     steps, folder = finish(settings, 1)
     (folder / "ingredients.json").unlink()
-    assert _find_usable(steps, KEY.key, "prepare", settings) is None
+    assert find_usable(steps, KEY.key, "prepare", settings) is None
 
 
 @pytest.mark.slow
