@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-from ..base.errors import Cd4mlError, SettingsError, StepError
+from ..base.errors import Cd4mlError, GateError, SettingsError, StepError
 from ..base.secrets import Redactor, find_references, read_secrets
 from ..base.settings import find_root
 from ..base.store import write_atomic
@@ -147,9 +147,12 @@ def _run_cells(work: Work, content: dict[str, Any]) -> None:
 def _check_cells(work: Work, executed: Mapping[str, Any]) -> None:
     for index, cell in enumerate(executed["cells"]):
         if (error := find_error(cell)) is not None:
-            raise StepError(f"{work.title} failed in {work.name_cell(index)}", where=str(work.output),
-                            got=f"{error['ename']}: {error['evalue']}",
-                            fix="Open the executed notebook: the failing cell shows where")
+            is_gate = error["ename"] == GateError.__name__
+            stop = StepError(f"{work.title} {'stopped' if is_gate else 'failed'} in {work.name_cell(index)}",
+                             where=str(work.output), got=f"{error['ename']}: {error['evalue']}",
+                             fix="Open the executed notebook: the failing cell shows where")
+            stop.exit_code = GateError.exit_code if is_gate else stop.exit_code
+            raise stop
 
 
 def find_error(cell: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -92,8 +92,8 @@ class Step:
         return load_model(_read_input_file(self, name, "model"))
 
     def read_file(self, name: str) -> bytes:
-        """Return the bytes that an earlier step recorded as `name`, verified."""
-        return _read_input_file(self, name, "file")
+        """Return the bytes of the file or model that an earlier step recorded as `name`, verified."""
+        return _read_input_file(self, name, "file", "model")
 
     def record_value(self, name: str, value: Any) -> None:
         """Record a plain JSON `value` as `name`; raise `StepError` if it holds a secret."""
@@ -128,8 +128,8 @@ def _find_input(step: Step, name: str, *kinds: Kind) -> Result:
     return found
 
 
-def _read_input_file(step: Step, name: str, kind: Kind) -> bytes:
-    found = _find_input(step, name, kind)
+def _read_input_file(step: Step, name: str, *kinds: Kind) -> bytes:
+    found = _find_input(step, name, *kinds)
     folder, _, name = found.path.rpartition("/")
     return read_verified(Store(folder), name, found.sha256)
 

@@ -270,7 +270,7 @@ def _render_result(result: RuleResult) -> str:
     rows = f"{result.n:,}" if result.n else "–"
     cells = (f'<strong style="{style}">{sign} {result.status}</strong>',
              f"{html.escape(result.rule.label)}<br><small>{html.escape(result.reason)}</small>",
-             _draw_bounds(result), f"{result.threshold:g}", rows)
+             _draw_bounds(result), f"{result.threshold:g}".replace("-", "−"), rows)
     return f'<tr>{"".join(_CELL + cell + "</td>" for cell in cells)}</tr>'
 
 

@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['TRUSTED_TYPES', 'check_columns', 'check_target', 'train_model', 'predict_rows', 'check_types', 'dump_model',
-           'load_model']
+           'load_model', 'load_predictor']
 
 # %% ../../nbs/model/20_training.ipynb #ac36afe9
+import functools
 import io
 import re
 import zipfile
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import Cd4mlError, DataError, ReleaseError, suggest_name
@@ -143,6 +145,11 @@ def load_model(data: bytes) -> Any:
         return skops.io.loads(data, trusted=list(TRUSTED_TYPES))
     except Exception as error:
         raise ReleaseError("The model file is damaged", got=f"{type(error).__name__}: {error}") from error
+
+
+def load_predictor(data: bytes, task: Task) -> "Callable[[pd.DataFrame], pd.DataFrame]":
+    """Return what answers rows as `predict_rows` does, with the model in a skops file; raises as `load_model`."""
+    return functools.partial(predict_rows, load_model(data), task=task)
 
 # %% ../../nbs/model/20_training.ipynb #ee771af0
 def _number_parts(data: bytes) -> bytes:

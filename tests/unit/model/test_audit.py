@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cd4ml.base.errors import DataError, ParameterError
+from cd4ml.base.errors import DataError, GateError, ParameterError
 from cd4ml.data.profile import profile_frame
-from cd4ml.model.audit import GateError, audit_drift, audit_split, score_features, stop_if_failed
+from cd4ml.model.audit import audit_drift, audit_split, score_features, stop_if_failed
 from cd4ml.model.gate import judge_measured
 from cd4ml.model.rules import Rule, parse_data_rules
 from cd4ml.model.split import Split
