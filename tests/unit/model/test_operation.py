@@ -31,7 +31,7 @@ class Clock:
     def __call__(self):
         return self.now
 
-    def make_subject(self, name, row, batch=0.01, *, size=1000, loads=(0.1, 0.1)):
+    def make_subject(self, name, row, batch=0.01, *, size=1000, loads=(0.1,) * 4):
         """A model whose answers take `row()` seconds; each one is noted."""
         remaining = list(loads)
 
@@ -72,7 +72,7 @@ def test_models_answer_the_same_varied_rows_in_turns_and_without_collections():
     assert all(one[1:] == other[1:] and one[0] != other[0] for one, other in pairs)
     timed = pairs[6:]  # after the warm-up
     assert [one[0] for one, _ in timed[:4]] == ["new", "old", "new", "old"]
-    assert not any(is_enabled for pair in timed for *_, is_enabled in pair)
+    assert not any(is_enabled for pair in pairs for *_, is_enabled in pair)
     assert len({one[2] for one, _ in timed[:ROUNDS]}) > 100
     assert [one[1] for one, _ in timed[ROUNDS:]] == [BATCH] * BATCH_ROUNDS
 
@@ -98,12 +98,19 @@ def test_the_budget_ends_it_and_what_is_not_known_is_undefined():
     clock = Clock()
     slow = [clock.make_subject(name, lambda: 1 / 16, 1 / 8) for name in ("new", "old")]
     operation = measure_operation(*slow, X, Stopwatch(clock, 2), FEW)
-    assert operation.candidate.p95.n == 12  # rounds of 1/8 s in 0.7 of 2 s
+    assert operation.candidate.p95.n == 34  # rounds of 1/8 s in 3 times 0.7 of 2 s
     assert not operation.candidate.p95.is_defined
     assert not operation.ratio.is_defined
     assert operation.ratio.value == pytest.approx(1)
     assert operation.candidate.p50.is_defined  # a median needs 5
-    assert operation.candidate.batch.n == 2  # rounds of 1/4 s in what is left
+    assert operation.candidate.batch.n == 5  # rounds of 1/4 s, beyond the 0.6 s that they should take
+
+
+def test_the_budget_is_overrun_only_for_what_a_bound_needs():
+    clock = Clock()
+    models = [clock.make_subject(name, lambda: 1 / 64, 1 / 64) for name in ("new", "old")]
+    assert measure_operation(*models, X, Stopwatch(clock, 2), FEW).ratio.n == 59  # where 45 took the budget
+    assert measure_operation(*models, X, Stopwatch(clock, 4), FEW).ratio.n == 90
 
 
 def test_at_least_one_round_is_timed():
