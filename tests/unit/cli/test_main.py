@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 CD4ML = str(Path(sys.executable).parent / "cd4ml")
-COMMANDS = ["run", "release", "releases", "rollback", "params", "data list", "data show", "data check", "serve",
+COMMANDS = ["run", "gate", "release", "releases", "rollback", "params", "data list", "data show", "data check", "serve",
             "monitor", "site", "lab", "doctor"]
 
 
