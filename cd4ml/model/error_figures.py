@@ -159,7 +159,10 @@ def draw_coverage(scored: Scored, unit: str = "", seed: int = 0) -> Plot:
     row = table.iloc[7]
     bar = f"± {row['width']:,.3g}{' ' + unit if unit else ''}"
     caption = (f"{bar}, which held 80 % of the errors in one half, holds {row['all']:.0%} in the other: "
-               f"{row['lowest']:.0%} among the lowest predictions, {row['highest']:.0%} among the highest.")
+               f"{row['lowest']:.0%} among the lowest predictions, {row['highest']:.0%} among the highest. ")
+    chance = 1.96 * (2 * 0.8 * 0.2 / (scored.units.count / 6)) ** 0.5  # of two shares, each of a third of one half
+    is_even = abs(row["lowest"] - row["highest"]) < chance
+    caption += "One width suits both." if is_even else "One width does not suit both."
     return Plot(figure, title, caption, f"Promised against actual coverage. {caption}")
 
 # %% ../../nbs/model/62_error_figures.ipynb #4af2f5da

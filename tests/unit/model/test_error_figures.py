@@ -115,6 +115,8 @@ def test_coverage_is_what_it_promises_and_finds_uneven_errors():
     even, uneven = (score_regression(guess + np.random.default_rng(4).normal(0, s, 4000), guess) for s in (1, guess))
     assert measure_coverage(even)["all"].tolist() == pytest.approx(np.linspace(0.1, 0.9, 9), abs=0.05)
     assert measure_coverage(even)["width"].iloc[7] == pytest.approx(1.28, abs=0.1)
+    assert draw_coverage(even).caption.endswith("One width suits both.")
+    assert draw_coverage(uneven).caption.endswith("One width does not suit both.")
     row = measure_coverage(uneven).iloc[7]
     assert row["lowest"] > 0.95
     assert row["highest"] < 0.65
