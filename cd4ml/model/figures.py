@@ -66,7 +66,7 @@ class Plot:
 
 # %% ../../nbs/model/60_figures.ipynb #b71763fe
 PAGE_COLOURS = {"#000000": "currentColor", "#333333": "currentColor", SOFT: "var(--soft, currentColor)",
-                "#ffffff": "none", "#0072b2": "var(--accent, #0072b2)", "#e69f00": "var(--orange, #e69f00)"}
+                "#ffffff": "none", "#0072b2": "var(--candidate, #0072b2)", "#e69f00": "var(--orange, #e69f00)"}
 CLUTTER = (r"<metadata>.*?</metadata>", r"<defs>\s*<style.*?</style>\s*</defs>", r" transform=\"rotate\(-0 [^\"]*\"",
            r" font-family: [^;\"]*;?", r"(?<=base64,)\s+")
 
