@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import DataError
-from .metrics import TASK_METRICS, find_metric
+from .metrics import TASK_METRICS, find_metric, read_scores
 from .problem import Task
 from .statistic import Metric, Statistic, Units
 
@@ -130,6 +130,10 @@ class Scored:
     def units(self) -> Units:
         """Return the unit of each row by number."""
         return Units.from_labels(self.unit, len(self.y))
+
+    def read_scores(self) -> "tuple[np.ndarray, np.ndarray]":
+        """Return the score of each row, and 1.0 if it came true, else 0.0; several classes: of the chosen one."""
+        return read_scores(self.truth, self.predictions)
 
 # %% ../../nbs/model/30_evaluation.ipynb #814f6eed
 def _list_faults(scored: Scored) -> list[str]:

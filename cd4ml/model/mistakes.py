@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..base.errors import DataError, suggest_name
-from .class_figures import read_scores
 from .evaluation import Scored
 from .figures import CANDIDATE, CHAMPION, Plot, label_axes, make_figure
 
@@ -27,7 +26,7 @@ def measure_errors(scored: Scored) -> "np.ndarray":
     guess = scored.predictions["prediction"].to_numpy()
     if scored.task == "regression":
         return scored.truth - guess
-    score, came_true = read_scores(scored)
+    score, came_true = scored.read_scores()
     sure = np.abs(score - came_true) if scored.task == "binary" else score
     return np.where(guess == scored.truth, 0.0, np.maximum(sure, 1e-12))  # a mistake stays one, however unsure
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..base.errors import DataError, suggest_name
 from .evaluation import Interval, Resampling, Scored, choose_metrics, estimate_intervals
-from .metrics import read_scores
 from .statistic import Metric, Statistic
 
 if TYPE_CHECKING:
@@ -132,7 +131,7 @@ def measure_losses(scored: Scored) -> "np.ndarray":
     """Return how wrong each row is: its squared error, of the probability given to what was true if there is one."""
     if scored.task == "regression":
         return (scored.predictions["prediction"].to_numpy() - scored.truth) ** 2
-    scores, right = read_scores(scored.truth, scored.predictions)
+    scores, right = scored.read_scores()
     return (scores - right) ** 2
 
 # %% ../../nbs/model/35_slices.ipynb #8068a111
