@@ -100,7 +100,13 @@ def _explain_measure(rule: Rule, interval: Interval, status: Status) -> str:
     bounds = f" (up to {interval.upper:.3g})" if interval.upper > interval.value else ""
     more = "; take a fresh holdout: each further question asked of this one makes its answers worth less" \
         if rule.measure == "holdout_uses" and status != "pass" else ""
-    return f"{measure.label}: {interval.value:,.4g}{unit}{bounds}; the {word} is {limit:,.4g}{unit}{more}"
+    return f"{measure.label}: {_format_plain(interval.value)}{unit}{bounds}; the {word} is {_format_plain(limit)}{unit}{more}"
+
+
+def _format_plain(number: float) -> str:
+    """Return a number as people write it: whole ones in full, others with four digits."""
+    text = f"{number:,.0f}" if number == round(number) else f"{number:.4g}"
+    return text.replace("-", "−")
 
 # %% ../../nbs/model/50_gate.ipynb #6c149e83
 POWER = 0.8
@@ -270,7 +276,7 @@ def _render_result(result: RuleResult) -> str:
     rows = f"{result.n:,}" if result.n else "–"
     cells = (f'<strong style="{style}">{sign} {result.status}</strong>',
              f"{html.escape(result.rule.label)}<br><small>{html.escape(result.reason)}</small>",
-             _draw_bounds(result), f"{result.threshold:g}".replace("-", "−"), rows)
+             _draw_bounds(result), _format_plain(result.threshold), rows)
     return f'<tr>{"".join(_CELL + cell + "</td>" for cell in cells)}</tr>'
 
 

@@ -173,7 +173,7 @@ class Operation:
 
 
 def _know(value: float, confidence: float) -> Interval:
-    return Interval(value, value, value, confidence, 1)
+    return Interval(value, value, value, confidence, 0)  # of no rows: it is known
 
 # %% ../../nbs/model/48_operation.ipynb #53ca19b3
 def format_size(size: int) -> str:

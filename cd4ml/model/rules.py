@@ -125,7 +125,8 @@ def describe_rule(rule: Rule) -> str:
         return f"{label} {'better' if rule.superior else 'no worse'} than the {rule.against}{where}"
     sign, limit = ("≥", rule.at_least) if rule.at_least is not None else ("≤", rule.at_most)
     gap = f" gap across {rule.across}" if rule.across else where
-    return f"{label}{gap} {sign} {limit or 0:g}{' ' + unit if unit else ''}"
+    text = f"{limit or 0:,.0f}" if limit == round(limit or 0) else f"{limit:g}"
+    return f"{label}{gap} {sign} {text}{' ' + unit if unit else ''}"
 
 # %% ../../nbs/model/49_rules.ipynb #2fc10228
 def parse_rules(rules: Sequence[Mapping[str, Any]], task: Task, own: Sequence[Metric] = ()) -> list[Rule]:
