@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..base.errors import DataError
 from .parity import Parity, ParityReport
-from ..model.figures import CANDIDATE, ORANGE, PALE, Plot, label_axes, make_figure
+from ..model.figures import CANDIDATE, INK, ORANGE, PALE, Plot, label_axes, make_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +23,7 @@ MARKS = {"agree": ("o", CANDIDATE, "agrees"), "parts": ("X", ORANGE, "parts"), "
 def describe_parity(one: Parity) -> str:
     """Return in a few words how `one` compares with the original."""
     if math.isnan(one.difference):
-        return "answers no row that the original answers"
+        return "no answer to compare"
     far = {0.0: "exactly equal", math.inf: "some answers are no numbers"}.get(
         one.difference, f"up to {one.difference:.1e} apart")
     counts = ((one.flips, "flipped"), (one.refused, "answered by one alone"))
@@ -42,17 +42,18 @@ def draw_parity(report: ParityReport) -> Plot:
     figure, (ax,) = make_figure(title, 7, 1.2 + 0.42 * len(report.implementations))
     known = [x for x in (report.tolerance, *(one.difference for one in report.implementations)) if 0 < x < math.inf]
     low, high = math.floor(math.log10(min([*known, 1e-15]))), math.ceil(math.log10(max([*known, 1e-3])))
+    band = 0.15 * (high - low)  # where exact agreement is drawn, left of the axis proper
     for y, one in enumerate(report.implementations):
-        _draw_one(ax, -y, one, (low, high))
-    ax.axvspan(low - 2.5, low - 0.75, color=PALE, alpha=0.35, linewidth=0, zorder=0)
+        _draw_one(ax, -y, one, (low - 0.8 * band, high))
+    ax.axvspan(low - 1.3 * band, low - 0.3 * band, color=PALE, alpha=0.15, linewidth=0, zorder=0)
     if report.tolerance > 0:
         line = math.log10(report.tolerance)
-        ax.axvline(line, color="#333333", linewidth=1, linestyle="--", zorder=0)
+        ax.axvline(line, color=INK, linewidth=1, linestyle="--", zorder=0)
         ax.annotate(f"tolerance {report.tolerance:g}", (line, 1), xycoords=("data", "axes fraction"), xytext=(4, 0),
-                    textcoords="offset points", fontsize=8, va="bottom")
-    ticks = range(low, high + 1, max(1, (high - low) // 6))
-    ax.set_xticks([low - 1.6, *ticks], ["0", *(f"$10^{{{tick}}}$" for tick in ticks)])
-    ax.set_xlim(low - 2.5, high + 1.5)
+                    textcoords="offset points", fontsize=9, va="bottom")
+    ticks = range(low, high + 1, max(1, (high - low) // 4))
+    ax.set_xticks([low - 0.8 * band, *ticks], ["0", *(f"$10^{{{tick}}}$" for tick in ticks)])
+    ax.set_xlim(low - 1.3 * band, high + 1.5)
     ax.set_yticks([-y for y in range(len(report.implementations))], [one.name for one in report.implementations])
     ax.set_ylim(0.5 - len(report.implementations), 0.6)
     label_axes(ax, "Largest absolute difference to the original [unit of the answer]", "")
@@ -60,17 +61,14 @@ def draw_parity(report: ParityReport) -> Plot:
     return Plot(figure, title, caption, f"{title} {caption}")
 
 # %% ../../nbs/delivery/71_parity_figures.ipynb #7fb64a6c
-def _draw_one(ax: "Axes", y: float, one: Parity, ends: tuple[int, int]) -> None:
-    low, high = ends
+def _draw_one(ax: "Axes", y: float, one: Parity, ends: tuple[float, float]) -> None:
+    exact, high = ends
     mark, colour, word = MARKS[one.status]
-    is_placed = not math.isnan(one.difference)
-    x = low - 1.6 if one.difference == 0 or not is_placed else min(math.log10(one.difference), high + 1)
-    if is_placed:
+    if not math.isnan(one.difference):
+        x = exact if one.difference == 0 else min(math.log10(one.difference), high + 1)
         ax.plot([x], [y], mark, color=colour, markersize=7, markeredgewidth=0, clip_on=False)
-    is_right = is_placed and x > (low + high) / 2
-    ax.annotate(f"{word}: {describe_parity(one)}", (x, y), xytext=(-8 if is_right else 8, 0), fontsize=8, va="center",
-                textcoords="offset points", ha="right" if is_right else "left",
-                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": float(x > low - 1)})
+    ax.annotate(f"{word}: {describe_parity(one)}".replace(", ", ",\n", 1), (1.02, y), fontsize=9, va="center",
+                xycoords=("axes fraction", "data"), annotation_clip=False)
 
 
 def _answer_title(report: ParityReport) -> str:
