@@ -131,5 +131,5 @@ def _check_problems(settings: Settings) -> Iterator[Finding]:
                  f"release {champion} serves" if champion else "none serves"]
         words += [f"MLflow lacked release {', '.join(map(str, mended))}: mended"] if mended else []
         uses = {holdout: len(list_uses(store, name, holdout)) for holdout in list_holdouts(store, name)}
-        words += [f"{count} models judged on holdout {holdout}" for holdout, count in uses.items()]
+        words += [f"models judged on holdout {holdout}: {count}" for holdout, count in uses.items()]
         yield Finding(name, True, ", ".join(words))
