@@ -100,7 +100,8 @@ def _explain_measure(rule: Rule, interval: Interval, status: Status) -> str:
     bounds = f" (up to {interval.upper:.3g})" if interval.upper > interval.value else ""
     more = "; take a fresh holdout: each further question asked of this one makes its answers worth less" \
         if rule.measure == "holdout_uses" and status != "pass" else ""
-    return f"{measure.label}: {_format_plain(interval.value)}{unit}{bounds}; the {word} is {_format_plain(limit)}{unit}{more}"
+    value, asked = _format_plain(interval.value), _format_plain(limit)
+    return f"{measure.label}: {value}{unit}{bounds}; the {word} is {asked}{unit}{more}"
 
 
 def _format_plain(number: float) -> str:
