@@ -233,11 +233,17 @@ def verify_release(store: Store, release: Release) -> None:
 
 # %% ../../nbs/delivery/80_release.ipynb #1827c460
 def find_rival(store: Store, problem: str, results: Mapping[str, Result]) -> Result | None:
-    """Return the champion's model as an input for the evaluation of `results`, or none before the first release."""
-    releases = list_releases(store, problem)
-    same = [one for one in releases if one.files["model/model.skops"] == results["model"].sha256
-            and one.data.get("holdout") == results["holdout"].sha256]
-    version = same[0].judged_against if same else find_champion(store, problem)
+    """Return the champion's model as an input for the evaluation of `results`, or none before the first release.
+
+    The champion itself, asked again, is held against what it was held against before: never against itself.
+    """
+    version = find_champion(store, problem)
+    if version is None:
+        return None
+    champion = read_release(store, problem, version)
+    if (champion.files.get("model/model.skops"), champion.data.get("holdout")) == (
+            results["model"].sha256, results["holdout"].sha256):
+        version = champion.judged_against
     return None if version is None else read_rival(store, problem, version)
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from cd4ml.base.errors import ParameterError, StepError
 from cd4ml.base.store import Store
-from cd4ml.delivery.judging import find_rival_today, find_run, judge_run
+from cd4ml.delivery.judging import find_run, judge_run
 from cd4ml.delivery.provenance import Provenance
 from cd4ml.delivery.record import Run, StepRun, write_run
-from cd4ml.delivery.release import Event, Release, add_event
+from cd4ml.delivery.release import Event, Release, add_event, find_rival
 from cd4ml.delivery.results import Result
 from cd4ml.delivery.steps import make_order
 
@@ -91,7 +91,7 @@ def test_the_rival_is_the_champion_of_today(settings):
 
     def ask(model):
         results = {"model": Result("model", "model", model), "holdout": Result("holdout", "frame", "h")}
-        rival = find_rival_today(store, "iris", results)
+        rival = find_rival(store, "iris", results)
         return rival and rival.about["release"]
 
     assert ask("m1") is None
