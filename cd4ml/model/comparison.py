@@ -38,7 +38,7 @@ def compare_predictions(
     both, units = (candidate, replace(candidate, predictions=champion)), candidate.units
     statistics = {metric.name: _subtract(metric, *(metric.prepare(one.truth, one.predictions, units) for one in both))
                   for metric in choose_metrics(metrics, candidate.task)}
-    return estimate_intervals(statistics, candidate.units, resampling)
+    return estimate_intervals(statistics, candidate.units, resampling, is_difference=True)
 
 
 def _subtract(metric: Metric, ours: Statistic, theirs: Statistic) -> Statistic:
@@ -63,7 +63,7 @@ def compare_slices(candidate: Scored, champion: "pd.DataFrame", slices: Sequence
     statistics = {one.label: _subtract(chosen, *(prepare_part(chosen, scored, one.rows) for scored in
                                                  (candidate, other))) for one in slices}
     parts = {one.label: candidate.units.select(one.rows) for one in slices}
-    differences = estimate_intervals(statistics, candidate.units, resampling, parts) if slices else {}
+    differences = estimate_intervals(statistics, candidate.units, resampling, parts, True) if slices else {}
     chances = {name: chance_of_worse(interval) for name, interval in differences.items()}
     corrected = correct_chances(chances)
     worse = tuple(name for name, chance in corrected.items() if chance <= 1 - resampling.confidence)
