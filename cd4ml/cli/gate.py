@@ -71,5 +71,6 @@ def write_verdict(console: "Console", verdict: "Verdict") -> None:
     console.print(f"rules of:  {verdict.variant}", markup=False)
     rival = f"release {verdict.judged_against}" if verdict.judged_against else "none: there is no champion yet"
     console.print(f"champion:  {rival}")
-    console.print(f"holdout:   this is model {use.count} that was judged on {use.holdout[:16]}")
+    fault = f" ({use.fault})" if use.fault else ""
+    console.print(f"holdout:   this is model {use.count} that was judged on {use.holdout[:16]}{fault}")
     console.print(f"report:    {shorten_path(verdict.report)}", markup=False)

@@ -16,7 +16,7 @@ from typing import Any
 from ..base.errors import ParameterError, StepError, suggest_name
 from ..base.settings import Settings
 from ..base.store import Store
-from .ledger import HoldoutUse, Use, preview_use
+from .ledger import HoldoutUse, Use, count_use
 from .provenance import read_who
 from .record import Run, StepRun, list_runs, read_run
 from .release import find_rival
@@ -87,13 +87,14 @@ def judge_run(order: Order, run: Run, now: dt.datetime) -> Verdict:
     settings, problem = order.settings, order.problem.name
     store, results = Store(settings.release_store), _read_trained(order, run)
     rival = find_rival(store, problem, results)
-    signed = Use("", "", now.isoformat(timespec="seconds"), read_who(os.environ), run.run_id, run.variant)
+    signed = Use(results["holdout"].sha256, results["model"].sha256, now.isoformat(timespec="seconds"),
+                 read_who(os.environ), run.run_id, run.variant)
     ready = replace(order, steps=("evaluate",), find_champion=lambda known: rival)
     try:
         done = next(run_steps(watch_holdout(ready, signed), results))
     except StepStopped as stopped:
         raise (stopped.__cause__ or stopped) from None
-    use = preview_use(store, problem, results["holdout"].sha256, results["model"].sha256)
+    use = count_use(store, problem, signed)  # the second time says what the evaluation was told
     return Verdict(run, order.params.variant, Decision.from_dict(read_record(Path(done.folder))["decision"].value),
                    rival.about["release"] if rival else None, use, done, str(Path(done.folder) / "evaluate.html"))
 

@@ -44,6 +44,12 @@ def test_each_rule_is_a_line_with_its_figures():
         assert word in out
 
 
+def test_a_use_that_was_not_counted_is_said():
+    verdict = make_verdict("pass", PASS)
+    out = show(write_verdict, replace(verdict, holdout_use=replace(verdict.holdout_use, fault="it was not counted")))
+    assert f"{'a' * 16} (it was not counted)" in out
+
+
 @pytest.mark.parametrize(("rule", "interval", "expected"), [
     (Rule(metric="log_loss", at_most=0.5), Interval(0.31, 0.2, 0.4, 0.95, 1500, 31, 0.22, 0.39),
      ("0.31", "0.22 to 0.39", "≤ 0.5", "1,500")),
