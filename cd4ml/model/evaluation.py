@@ -260,7 +260,7 @@ def _bound_bca(value: float, drawn: "np.ndarray", shape: tuple[float, int], resa
     shifted = bias + wanted
     return [float(x) for x in np.quantile(finite, ndtr(bias + shifted / np.maximum(1 - skew * shifted, 1e-6)))]
 
-
+# %% ../../nbs/model/30_evaluation.ipynb #a695b27d
 def _bound_plainly(value: float, drawn: "np.ndarray", units: int) -> list[float] | None:
     """Return four bounds where they are undefined, or where nothing varies; None where they are to be estimated."""
     import numpy as np

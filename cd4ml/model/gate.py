@@ -83,9 +83,9 @@ def _explain_status(rule: Rule, interval: Interval, status: Status) -> str:
         told = interval.upper < limit if rule.at_least is not None else interval.lower <= limit
         bound = f"at most {upper}" if told else f"at least {lower}"
         word = "threshold" if rule.at_least is not None else "limit"
-        return f"{label} {value}, {bound} {sure}; the {word} is {format_number(limit, max(digits, 2))}{plan}"
+        return f"{label} {value}, {bound} {sure}; the {word} is {_format_plain(limit)}{plan}"
     bound = f"at most {upper}" if interval.upper < -rule.margin else f"at least {lower}"
-    asked = "must be more than 0" if rule.superior else f"the margin is {format_number(rule.margin, 4)}"
+    asked = "must be more than 0" if rule.superior else f"the margin is {_format_plain(rule.margin)}"
     return (f"{metric} differs from the {rule.against}'s by {value} (more is better), {bound} "
             f"{sure}; {asked}{plan}")
 

@@ -50,11 +50,17 @@ class Steps:
         return cls(starts, find_positives(y, predictions)[order], units.select(order))
 
     def count(self, weights: "np.ndarray") -> "tuple[np.ndarray, np.ndarray]":
-        """Return the weight of positives and of all rows in each step (draws × steps)."""
+        """Return the weight of positives and of negatives up to the end of each step (draws × steps)."""
         import numpy as np
 
-        drawn = weights[:, self.units.codes]
-        every, late = (np.add.reduceat(values, self.starts, axis=1) for values in (drawn, drawn * self.positive))
+        drawn = weights[:, self.units.codes]  # a copy, so what follows may be done in place
+        every = drawn.cumsum(axis=1)
+        drawn *= self.positive
+        late = drawn.cumsum(axis=1, out=drawn)
+        if len(self.starts) < len(self.positive):
+            ends = np.r_[self.starts[1:], len(self.positive)] - 1
+            late, every = late[:, ends], every[:, ends]
+        every -= late
         return late, every
 
     def tabulate(self) -> "tuple[np.ndarray, np.ndarray] | None":
@@ -75,10 +81,13 @@ def _prepare_roc_auc(y: "np.ndarray", predictions: "pd.DataFrame", units: Units)
         return _count_pairs(*tables)
 
     def measure(weights: "np.ndarray") -> "np.ndarray":
-        late, every = steps.count(weights)
-        early = every - late
-        later = early.sum(axis=1, keepdims=True) - early.cumsum(axis=1) + early / 2
-        return divide((late * later).sum(axis=1), late.sum(axis=1) * early.sum(axis=1))
+        import numpy as np
+
+        late, early = steps.count(weights)
+        found = np.diff(late, axis=1, prepend=0)
+        in_order = late[:, -1] * early[:, -1] - np.einsum("ds,ds->d", found, early)
+        ties = np.einsum("ds,ds->d", found, np.diff(early, axis=1, prepend=0))
+        return divide(in_order + ties / 2, late[:, -1] * early[:, -1])
 
     return measure
 
@@ -97,9 +106,10 @@ def _prepare_average_precision(y: "np.ndarray", predictions: "pd.DataFrame", uni
     steps = Steps.from_scores(y, predictions, units)
 
     def measure(weights: "np.ndarray") -> "np.ndarray":
-        late, every = steps.count(weights)
-        precision = late.cumsum(axis=1) / np.maximum(every.cumsum(axis=1), 1e-300)
-        return divide((late * precision).sum(axis=1), late.sum(axis=1))
+        late, early = steps.count(weights)
+        early += late
+        precision = np.divide(late, np.maximum(early, 1e-300, out=early), out=early)
+        return divide(np.einsum("ds,ds->d", np.diff(late, axis=1, prepend=0), precision), late[:, -1])
 
     return measure
 

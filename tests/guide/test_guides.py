@@ -101,6 +101,26 @@ def test_ml_engineering_keeps_what_helps_and_promotes_no_more_than_it_shows(exec
     assert not list((tmp_path / "temporary").glob("cd4ml-guide-*"))
 
 
+@pytest.mark.slow
+def test_continuous_deployment_stops_the_worse_calls_the_equal_equal_and_lets_the_better_out(
+        execute: Execute, tmp_path: Path) -> None:
+    _, facts = execute("4_continuous_deployment.ipynb",
+                       history="[(event.action, event.version) for event in read_history("
+                               "Store(settings.release_store), 'flights')]",
+                       decisions="[one.decision for one in (first, worse, equal, better)]", strict="strict.status",
+                       gained="gained.to_dict()", failed="[result.rule.label for result in Decision.from_dict("
+                       "worse.run.decision).results if result.status == 'fail']",
+                       leak="next(iter(found))", uses="[use.variant for use in uses]")
+    assert facts["decisions"] == ["pass", "fail", "pass", "pass"]
+    assert facts["history"] == [["promote", 1], ["refuse", 2], ["promote", 4]]
+    assert "ROC AUC no worse than the champion" in facts["failed"]
+    assert facts["strict"] == "inconclusive", "an equal model is not called better"
+    assert facts["gained"]["lower"] > 0
+    assert facts["leak"] == "taxi_in"
+    assert facts["uses"] == ["default", "sabotaged", "equal", "wider"]
+    assert not list((tmp_path / "temporary").glob("cd4ml-guide-*"))
+
+
 @pytest.mark.parametrize("name", GUIDES)
 def test_a_guide_is_short_and_exports_nothing(root: Path, name: str) -> None:
     cells = nbformat.read(root / "nbs" / "guide" / name, 4).cells

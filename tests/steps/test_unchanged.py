@@ -112,11 +112,12 @@ CHANGES = {
     "nothing": (give(), NONE, ""),
     # the code of a notebook: what comes after it runs only if it leaves something else
     "code of prepare, same rows": (add_code("prepare", "len(rows)"), ("prepare",),
-                                   "prepare: notebook: code cell 6 changed"),
+                                   "prepare: notebook: code cell 7 changed"),
     "code of train, same model": (add_code("train", "len(rows)"), ("train",), "train: notebook: code cell 4 changed"),
-    "code of evaluate": (add_code("evaluate", "len(names)"), ("evaluate",), "evaluate: notebook: code cell 7 changed"),
+    "code of evaluate": (add_code("evaluate", "len(names)"), ("evaluate",),
+                         "evaluate: notebook: code cell 12 changed"),
     "code of prepare, other rows": (edit("nbs/steps/prepare.ipynb", ", split.train)", ", split.train[1:])"), ALL,
-                                    "prepare: notebook: code cell 6 changed"),
+                                    "prepare: notebook: code cell 7 changed"),
     "code of train, other model": (edit("nbs/steps/train.ipynb", "task, rows, params", "task, rows[1:], params"),
                                    ("train", "evaluate"), "train: notebook: code cell 3 changed"),
     # what is no code
