@@ -105,8 +105,7 @@ def test_ml_engineering_keeps_what_helps_and_promotes_no_more_than_it_shows(exec
 def test_continuous_deployment_stops_the_worse_calls_the_equal_equal_and_lets_the_better_out(
         execute: Execute, tmp_path: Path) -> None:
     _, facts = execute("4_continuous_deployment.ipynb",
-                       history="[(event.action, event.version) for event in read_history("
-                               "Store(settings.release_store), 'flights')]",
+                       history="[(event.action, event.version) for event in history]",
                        decisions="[one.decision for one in (first, worse, equal, better)]", strict="strict.status",
                        gained="gained.to_dict()", failed="[result.rule.label for result in Decision.from_dict("
                        "worse.run.decision).results if result.status == 'fail']",
