@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ..base.errors import StepError
+from .notebooks import forget_shadowed
 
 # %% ../../nbs/delivery/39_forkserver.ipynb #b4b54762
 @dataclass(frozen=True)
@@ -251,6 +252,7 @@ def _settle(task: Task) -> None:
     places = [place for place in sys.path if place]
     own = next((i for i, place in enumerate(places) if place.endswith("-packages")), len(places))
     sys.path[:] = [*places[:own], "", *places[own:]]  # where a kernel has its working folder
+    forget_shadowed()
     sys.argv[:] = [""]
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()

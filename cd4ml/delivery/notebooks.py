@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CHANGES', 'read_notebook', 'parse_notebook', 'write_notebook', 'insert_parameters', 'has_tag', 'renew_words',
-           'plan_imports', 'list_imports']
+           'plan_imports', 'forget_shadowed', 'list_imports']
 
 # %% ../../nbs/delivery/28_notebooks.ipynb #54c0d6a7
 import ast
@@ -12,6 +12,7 @@ import copy
 import importlib.util
 import json
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,15 @@ def plan_imports(sources: Iterable[str], folder: Path, named: Iterable[str] = ()
 
 def _is_own(name: str, folder: Path) -> bool:
     return name in ("__main__", "") or (folder / name).exists() or (folder / f"{name}.py").exists()
+
+
+def forget_shadowed(folder: Path = Path()) -> None:
+    """Forget what was imported of libraries whose name a module in `folder` has: beside a notebook, that one counts."""
+    own = {path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    shadowed = {name for name in own & sys.modules.keys()
+                if "-packages" in (getattr(sys.modules[name], "__file__", None) or "")}
+    for name in [name for name in sys.modules if name.partition(".")[0] in shadowed]:
+        del sys.modules[name]
 
 
 def _read_module(name: str) -> str:

@@ -148,8 +148,15 @@ def test_widgets_get_a_real_kernel() -> None:
 
 def test_a_module_beside_the_notebook_is_the_one_that_counts(run: Run, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "wave.py").write_text("name = 'mine'")  # of the standard library, and nobody imports it
-    assert run("import wave; wave.name") == ["'mine'"]
+    (tmp_path / "out" / "skops.py").write_text("name = 'mine'")
+    assert run("import skops; skops.name") == ["'mine'"]
+
+
+def test_it_counts_as_well_where_the_warm_parent_has_imported_the_library(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    assert run("import skops.io; skops.__name__") == ["'skops'"]
+    (tmp_path / "out" / "skops.py").write_text("name = 'mine'")
+    assert run("import skops; skops.name") == ["'mine'"]
 
 
 def test_surroundings_that_a_notebook_sets_come_before_its_imports(run: Run) -> None:
