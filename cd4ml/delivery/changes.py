@@ -20,7 +20,7 @@ from ..base.store import Store
 from .notebooks import has_tag, parse_notebook
 from .release import Release, read_file, read_release
 from ..model.evaluation import Interval
-from ..model.metrics import METRICS
+from ..model.metrics import name_metric
 
 # %% ../../nbs/delivery/82_changes.ipynb #10c5e6a0
 @dataclass(frozen=True)
@@ -260,8 +260,7 @@ def render_changes(changes: Changes) -> str:
         return f"<p>There is no champion to compare with: release {changes.version} was judged as the first.</p>"
     heads = (f"Release&nbsp;{changes.champion}", f"Release&nbsp;{changes.version}")
     commits = (changes.commit,) if changes.commit.before or changes.commit.after else ()
-    metrics = [replace(one, name=METRICS[one.name].label if one.name in METRICS else one.name)
-               for one in changes.metrics]
+    metrics = [replace(one, name=name_metric(one.name)) for one in changes.metrics]
     parts = [("Parameters", _render_table(changes.params, ("Parameter", *heads))),
              ("Data", _render_table(changes.data, ("Snapshot", *heads))),
              ("Code", _render_table(commits, ("Revision", *heads)) + _render_cells(changes.cells)),

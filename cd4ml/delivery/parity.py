@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..base.errors import Cd4mlError, DataError
 from .golden import GoldenRows, find_types, frame_rows
-from ..model.audit import state_exactly
+from ..model.evaluation import state_exactly
 from ..model.gate import SIGNS, Measured
 from ..model.problem import Task
 from ..model.training import dump_model, load_model, predict_rows

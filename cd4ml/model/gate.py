@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ..base.errors import Cd4mlError, ParameterError
-from .evaluation import Interval, format_number, round_digits, widen_quantiles
+from .evaluation import Interval, format_number, read_error, round_digits, widen_quantiles
 from .metrics import name_metric
 from .rules import MEASURES, Rule
 
@@ -115,9 +115,9 @@ POWER = 0.8
 
 def plan_rows(interval: Interval, threshold: float) -> str:
     """Return in words which distance from `threshold` is found in 4 of 5 cases, and how many units would decide."""
-    wide = widen_quantiles([interval.confidence, POWER], interval.units) if interval.units > 1 else [math.nan] * 2
-    spread = (interval.upper - interval.lower) / (2 * wide[0])
-    found = float(spread * sum(wide))
+    found = math.nan
+    if interval.units > 1:
+        found = read_error(interval) * float(sum(widen_quantiles([interval.confidence, POWER], interval.units)))
     distance, kind = abs(interval.value - threshold), "rows" if interval.units == interval.n else "units"
     if not math.isfinite(found) or found <= 0:
         return "nothing can be planned from so few rows"

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import DataError
+from .comparison import subtract
 from .evaluation import Interval, Resampling, Scored, choose_metrics, estimate_intervals
-from .statistic import Metric, Statistic
+from .statistic import Metric
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,13 +118,7 @@ def _measure_losses(asked: Scored, answers: "dict[str, pd.DataFrame]", metric: M
                     ) -> dict[str, Interval]:
     """Return the paired difference to each of `answers`, all from the same draws: what `compare_predictions` gives."""
     before, *after = (metric.prepare(asked.truth, one, asked.units) for one in (asked.predictions, *answers.values()))
-
-    def subtract(shuffled: Statistic) -> Statistic:
-        if metric.higher_is_better:
-            return lambda weights: before(weights) - shuffled(weights)
-        return lambda weights: shuffled(weights) - before(weights)
-
-    statistics = {name: subtract(one) for name, one in zip(answers, after, strict=True)}
+    statistics = {name: subtract(metric, before, one) for name, one in zip(answers, after, strict=True)}
     return estimate_intervals(statistics, asked.units, resampling)
 
 # %% ../../nbs/model/47_importance.ipynb #4e0fd829

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import DataError
-from .evaluation import Interval, Resampling
+from .evaluation import Interval, Resampling, state_exactly
 from .importance import Predict
 
 if TYPE_CHECKING:
@@ -151,9 +151,9 @@ class Operation:
     def intervals(self) -> dict[str, Interval]:
         """Return what rules judge: `size` [MB], `latency` (p95 of a row) [ms], and their ratios to the champion's."""
         ours, theirs = self.candidate, self.champion
-        known = {"size": _know(ours.size / 1e6, ours.p95.confidence), "latency": ours.p95}
+        known = {"size": state_exactly(ours.size / 1e6, 0, ours.p95.confidence), "latency": ours.p95}
         if theirs is not None and theirs.size:
-            known["size_ratio"] = _know(ours.size / theirs.size, ours.p95.confidence)
+            known["size_ratio"] = state_exactly(ours.size / theirs.size, 0, ours.p95.confidence)
         return known | ({"latency_ratio": self.ratio} if self.ratio else {})
 
     def to_dict(self) -> dict[str, Any]:
@@ -170,10 +170,6 @@ class Operation:
 
     def _repr_html_(self) -> str:
         return _render_operation(self)
-
-
-def _know(value: float, confidence: float) -> Interval:
-    return Interval(value, value, value, confidence, 0)  # of no rows: it is known
 
 # %% ../../nbs/model/48_operation.ipynb #53ca19b3
 def format_size(size: int) -> str:
