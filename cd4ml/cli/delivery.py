@@ -153,7 +153,8 @@ def releases(problem: ProblemArgument, as_json: JsonOption = False) -> None:
     """
     from cd4ml.base.settings import load_settings
     from cd4ml.base.store import Store
-    from cd4ml.delivery.release import find_champion, list_releases
+    from cd4ml.delivery.history import find_champion
+    from cd4ml.delivery.release import list_releases
     from cd4ml.model.problem import find_problem
 
     settings = load_settings()

@@ -18,7 +18,8 @@ from typing import Any, Literal
 
 from ..base.store import Store
 from .notebooks import has_tag, parse_notebook
-from .release import Release, read_file, read_release
+from .manifest import Release
+from .release import read_file, read_release
 from ..model.evaluation import Interval
 from ..model.metrics import name_metric
 

@@ -23,7 +23,8 @@ from .cleaning import measure_folder
 from .ledger import list_holdouts, list_uses
 from .promotion import mirror_registry
 from .provenance import read_lock
-from .release import find_champion, list_releases, verify_release
+from .history import find_champion
+from .release import list_releases, verify_release
 from .tracking import connect_mlflow
 from ..model.problem import find_problem, list_problems
 

@@ -16,17 +16,13 @@ from ..base.errors import ReleaseError
 from ..base.settings import Settings
 from ..base.store import Store
 from .provenance import read_provenance
+from .history import Action, Event, add_event, find_champion, read_history
+from .manifest import Release
 from cd4ml.delivery.release import (
-    Action,
     Bundle,
-    Event,
-    Release,
-    add_event,
-    find_champion,
     find_release_of,
     find_rival,
     list_releases,
-    read_history,
     read_release,
     verify_release,
     write_bundle,
@@ -150,7 +146,7 @@ def _record_event(settings: Settings, release: Release, action: Action, wish: Wi
 
     def make_event(number: int, champion: int | None) -> Event:
         return Event(number, action, release.version, champion, wish.now.isoformat(timespec="seconds"), who, wish.why,
-                     settings.environment)
+                     settings.environment, release.decision)
 
     return add_event(Store(settings.release_store), release.problem, make_event)
 

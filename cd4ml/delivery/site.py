@@ -19,7 +19,9 @@ from ..base.settings import Settings
 from ..base.store import Store, write_atomic
 from .changes import Changes, compare_releases, read_kept
 from .excerpt import Excerpt, Heading, excerpt_page
-from .release import Event, Release, find_champion, list_releases, read_history
+from .history import Event, find_champion, read_history
+from .manifest import Release
+from .release import list_releases
 from .report import format_facts, read_page_file, read_style
 from .steps import STEPS
 from ..model.evaluation import Interval

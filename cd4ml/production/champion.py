@@ -14,7 +14,9 @@ from typing import Any
 
 from ..base.errors import Cd4mlError, ReleaseError
 from ..base.store import Store
-from ..delivery.release import Release, find_champion, read_file, read_release
+from ..delivery.history import find_champion
+from ..delivery.manifest import Release
+from ..delivery.release import read_file, read_release
 from ..model.training import load_model
 from .predictions import check_names
 from .requests import Feature, read_features

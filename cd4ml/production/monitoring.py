@@ -24,7 +24,9 @@ from ..base.settings import Settings
 from ..base.store import Store
 from ..data.drift import FeatureDrift, measure_drift
 from ..data.profile import Profile
-from ..delivery.release import Release, find_champion, read_file, read_release
+from ..delivery.history import find_champion
+from ..delivery.manifest import Release
+from ..delivery.release import read_file, read_release
 from ..delivery.results import read_record
 from ..delivery.steps import Order, execute_step
 from ..model.problem import find_problem

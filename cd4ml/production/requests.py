@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..base.errors import Cd4mlError, ReleaseError, suggest_name
-from ..delivery.release import Release
+from ..delivery.manifest import Release
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ..base.errors import Cd4mlError, SettingsError, StoreError
 from ..base.settings import Settings
 from ..base.store import Store
-from ..delivery.release import find_champion
+from ..delivery.history import find_champion
 from ..model.problem import Task, find_problem
 from ..model.training import predict_rows
 from .champion import Champion, ChampionWatch

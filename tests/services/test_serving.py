@@ -27,7 +27,8 @@ from cd4ml.base.errors import SettingsError
 from cd4ml.base.fingerprint import hash_bytes
 from cd4ml.base.settings import load_settings
 from cd4ml.base.store import Store
-from cd4ml.delivery.release import Event, Release, add_event
+from cd4ml.delivery.history import Event, add_event
+from cd4ml.delivery.manifest import Release
 from cd4ml.model.training import dump_model, predict_rows
 from cd4ml.production.predictions import read_predictions, summarise_log
 from cd4ml.production.serving import serve_problem

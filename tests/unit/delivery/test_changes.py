@@ -8,7 +8,7 @@ from cd4ml.base.errors import StoreError
 from cd4ml.base.fingerprint import hash_bytes
 from cd4ml.base.store import Store
 from cd4ml.delivery.changes import LONGEST, CellChange, Change, Changes, compare_notebooks, compare_releases
-from cd4ml.delivery.release import Release
+from cd4ml.delivery.manifest import Release
 
 ACCURACY = {"value": 0.95, "low": 0.9, "high": 0.98, "confidence": 0.95, "n": 60, "units": 60, "lower": 0.91,
             "upper": 0.97}

@@ -9,10 +9,12 @@ import pytest
 
 from cd4ml.base.errors import ParameterError, StepError
 from cd4ml.base.store import Store
+from cd4ml.delivery.history import Event, add_event
 from cd4ml.delivery.judging import find_run, judge_run
+from cd4ml.delivery.manifest import Release
 from cd4ml.delivery.provenance import Provenance
 from cd4ml.delivery.record import Run, StepRun, write_run
-from cd4ml.delivery.release import Event, Release, add_event, find_rival
+from cd4ml.delivery.release import find_rival
 from cd4ml.delivery.results import Result
 from cd4ml.delivery.steps import make_order
 

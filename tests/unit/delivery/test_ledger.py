@@ -10,6 +10,7 @@ import pytest
 
 from cd4ml.base.errors import ReleaseError, StoreError
 from cd4ml.base.store import Store
+from cd4ml.delivery.history import find_champion, read_history
 from cd4ml.delivery.ledger import (
     HoldoutUse,
     Use,
@@ -21,7 +22,8 @@ from cd4ml.delivery.ledger import (
     read_use,
     record_use,
 )
-from cd4ml.delivery.release import Release, _claim_version, find_champion, list_releases, read_history, verify_release
+from cd4ml.delivery.manifest import Release
+from cd4ml.delivery.release import _claim_version, list_releases, verify_release
 from cd4ml.delivery.results import Result
 from cd4ml.delivery.steps import complete_inputs, explain_steps, make_order, open_step, run_steps, watch_holdout
 

@@ -8,8 +8,9 @@ import pytest
 from cd4ml.base.errors import ReleaseError
 from cd4ml.base.settings import load_settings
 from cd4ml.base.store import Store
+from cd4ml.delivery.history import find_champion, read_history
+from cd4ml.delivery.manifest import Release
 from cd4ml.delivery.promotion import Wish, _decide_promotion, _move_champion, _record_event, watch_champion
-from cd4ml.delivery.release import Release, find_champion, read_history
 from cd4ml.delivery.steps import make_order
 
 NOW = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)

@@ -7,19 +7,9 @@ import pytest
 from cd4ml.base.errors import ReleaseError, StoreError
 from cd4ml.base.fingerprint import hash_bytes
 from cd4ml.base.store import Store
-from cd4ml.delivery.release import (
-    Event,
-    Release,
-    _claim_version,
-    add_event,
-    find_champion,
-    find_rival,
-    list_releases,
-    read_file,
-    read_history,
-    read_release,
-    verify_release,
-)
+from cd4ml.delivery.history import Event, add_event, find_champion, read_history
+from cd4ml.delivery.manifest import Release
+from cd4ml.delivery.release import _claim_version, find_rival, list_releases, read_file, read_release, verify_release
 from cd4ml.delivery.results import Result
 
 

@@ -11,8 +11,9 @@ from cd4ml.base.errors import StoreError
 from cd4ml.base.fingerprint import hash_bytes
 from cd4ml.base.settings import load_settings
 from cd4ml.base.store import Store
+from cd4ml.delivery.history import Event, add_event
+from cd4ml.delivery.manifest import Release
 from cd4ml.delivery.provenance import Provenance
-from cd4ml.delivery.release import Event, Release, add_event
 from cd4ml.delivery.site import build_site, fill_page
 
 ORIGIN = Provenance("c0ffee", True, "10c4", "3.11.2", "<ada>", "here")

@@ -15,7 +15,8 @@ from cd4ml.base.params import Resolved
 from cd4ml.base.settings import Settings, load_settings
 from cd4ml.base.store import Store
 from cd4ml.data.profile import profile_frame
-from cd4ml.delivery.release import Event, Release, add_event
+from cd4ml.delivery.history import Event, add_event
+from cd4ml.delivery.manifest import Release
 from cd4ml.production.monitoring import Baseline, read_baseline, read_window, run_monitoring, summarise_window
 from cd4ml.production.predictions import Prediction, PredictionLog
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cd4ml.base.errors import ReleaseError
-from cd4ml.delivery.release import Release
+from cd4ml.delivery.manifest import Release
 from cd4ml.production.requests import Feature, RequestError, check_rows, make_frame, read_features, read_rows
 
 

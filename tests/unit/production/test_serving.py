@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from cd4ml.base.settings import load_settings
-from cd4ml.delivery.release import Release
+from cd4ml.delivery.manifest import Release
 from cd4ml.production.champion import Champion
 from cd4ml.production.predictions import summarise_log
 from cd4ml.production.requests import read_features

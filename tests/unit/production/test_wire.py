@@ -17,8 +17,8 @@ from sklearn.preprocessing import OrdinalEncoder
 from cd4ml.base.errors import ReleaseError
 from cd4ml.base.settings import load_settings
 from cd4ml.delivery.golden import make_golden_rows
+from cd4ml.delivery.manifest import Release
 from cd4ml.delivery.parity import compare_implementations
-from cd4ml.delivery.release import Release
 from cd4ml.model.training import predict_rows
 from cd4ml.production.champion import Champion
 from cd4ml.production.requests import RequestError, read_features
