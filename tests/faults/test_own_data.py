@@ -153,3 +153,29 @@ def test_a_contract_breach_lists_all_violations_with_counts(shop):
     assert "size" in message
 
 
+
+
+MARGIN = "evaluate:\n  rules:\n    - {metric: rmse, margin: 1.0}\n"
+
+
+def rename_feature(shop, name):
+    """Let the shop's rows call their one feature `name`, in the contract, the cleaning and the problem."""
+    module = shop.folder / "shop/problems/shop.py"
+    text = module.read_text().replace('("size",)', f'("{name}",)').replace(
+        '"rows": schema', f'"rows": schema.rename_columns({{"size": "{name}"}})')
+    module.write_text(text)
+    (shop.folder / "shop/cleaning.py").write_text(
+        CLEANING.replace("df[df['size'] >= 0]", f"df[df['size'] >= 0].rename(columns={{'size': '{name}'}})"))
+
+
+def test_a_champion_that_asks_for_what_is_no_longer_there_is_a_reason_and_no_pass(shop):
+    (shop.folder / "params/shop/default.yaml").write_text(MARGIN)
+    assert shop.call_json("release", "shop")["promoted"] is True
+    rename_feature(shop, "width")
+    outcome = shop.call_json("release", "shop", code=1)
+    assert (outcome["version"], outcome["decision"], outcome["promoted"]) == (2, "inconclusive", False)
+    assert "size" in outcome["reason"]
+    page = (shop.folder / "releases/shop/2/reports/evaluate.html").read_text()
+    assert "the champion cannot be asked" in page
+    assert "Traceback (most recent" not in page
+    assert shop.call_json("releases", "shop")["champion"] == 1
