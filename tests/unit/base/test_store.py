@@ -3,7 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from cd4ml.base.errors import StoreError
-from cd4ml.base.store import Store, read_verified, write_atomic
+from cd4ml.base.store import Store, list_folders, read_many, read_verified, write_atomic
 
 
 def test_a_write_that_fails_keeps_what_was_there(tmp_path, monkeypatch):
@@ -74,3 +74,24 @@ def test_a_reader_sees_one_whole_content_or_the_other(tmp_path):
 def test_what_was_not_finished_is_not_listed(tmp_path):
     (tmp_path / ".note.1234.part").write_bytes(b"half")
     assert Store(str(tmp_path)).list() == []
+
+
+@pytest.mark.parametrize("kind", ["local", "memory"])
+def test_folders_are_listed_without_what_lies_in_them_and_many_files_are_read_at_once(tmp_path, kind):
+    store = Store(str(tmp_path) if kind == "local" else f"memory://folders-{tmp_path.name}")
+    names = [f"p/{number}/x[{number}].txt" for number in range(40)]
+    for name in names:
+        store.write(name, name.encode())
+    store.write("p/file.txt", b"")
+    assert list_folders(store, "p") == sorted(str(number) for number in range(40))
+    assert list_folders(store, "q") == list_folders(store, "p/file.txt") == []
+    assert dict(read_many(store, [*names, "p/41/x", "p/1"])) == {
+        **{name: name.encode() for name in names}, "p/41/x": None, "p/1": None}
+    assert dict(read_many(store, [])) == {}
+
+
+def test_a_file_address_is_a_folder_and_written_whole(tmp_path):
+    store = Store(f"file://{tmp_path}")
+    assert store.is_local
+    store.write("a/b", b"1")
+    assert (tmp_path / "a" / "b").read_bytes() == b"1"
