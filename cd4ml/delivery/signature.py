@@ -31,15 +31,17 @@ def read_key(environ: Mapping[str, str] = os.environ) -> str:
 
 
 def is_signature_required(environ: Mapping[str, str] = os.environ) -> bool:
-    """Tell whether `environ` asks for a valid signature before a release may serve; raise `SettingsError` if unclear."""
+    """Tell whether `environ` asks for a valid signature; raise `SettingsError` if that is not clear."""
     word = environ.get(REQUIRE, "").strip().lower()
     if word not in ("", "0", "no", "false", "1", "yes", "true"):
-        raise SettingsError("It is not clear whether signatures are required", where=REQUIRE, expected="1 or 0", got=word)
+        raise SettingsError("It is not clear whether signatures are required", where=REQUIRE, expected="1 or 0",
+                            got=word)
     return word in ("1", "yes", "true")
 
 # %% ../../nbs/delivery/77_signature.ipynb #d5189981
 def _make_digest(key: str, purpose: str, data: bytes = b"") -> str:
-    return hmac.new(key.encode("utf-8", "surrogateescape"), f"cd4ml {purpose} 1\n".encode() + data, "sha256").hexdigest()
+    message = f"cd4ml {purpose} 1\n".encode() + data
+    return hmac.new(key.encode("utf-8", "surrogateescape"), message, "sha256").hexdigest()
 
 
 def sign_manifest(manifest: bytes, key: str) -> bytes:

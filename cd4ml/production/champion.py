@@ -16,7 +16,7 @@ from ..base.errors import Cd4mlError, ReleaseError
 from ..base.store import Store
 from ..delivery.history import find_champion
 from ..delivery.manifest import Release
-from ..delivery.release import read_file, read_release
+from ..delivery.release import read_file, read_release, verify_release
 from ..model.training import load_model
 from .predictions import check_names
 from .requests import Feature, read_features
@@ -38,6 +38,7 @@ def load_champion(store: Store, problem: str, version: int) -> Champion:
         Cd4mlError: the release is missing, damaged or cannot be served.
     """
     release = read_release(store, problem, version)
+    verify_release(store, release)
     features = read_features(release)
     check_names(feature.name for feature in features)
     model = load_model(read_file(store, release, "model/model.skops"))
