@@ -53,7 +53,7 @@ class Archive:
     release: Release
     files: Mapping[str, bytes]  # without the manifest
 
-
+# %% ../../nbs/delivery/81_archive.ipynb #063ad843
 def read_archive(data: bytes, where: str) -> Archive:
     """Return what the archive with the bytes `data` holds.
 
@@ -78,7 +78,7 @@ def read_archive(data: bytes, where: str) -> Archive:
     check_signature(manifest, files.get("signature.json"), where)
     return Archive(release, files)
 
-
+# %% ../../nbs/delivery/81_archive.ipynb #086132ad
 def _refuse(where: str, got: str) -> ReleaseError:
     return ReleaseError("This is no whole archive of a release", where=where, got=got,
                         expected="a file that `cd4ml release --archive` wrote",
@@ -120,7 +120,7 @@ def unpack_archive(store: Store, archive: Archive) -> bool:
         store.write(place, manifest)
     return bool(missing) or place not in here
 
-
+# %% ../../nbs/delivery/81_archive.ipynb #05a65099
 def _claim_number(store: Store, release: Release, claim: bytes, here: Mapping[str, bytes | None]) -> bool:
     path = f"{release.folder}/{CLAIM}"
     if store.create(path, claim):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CLAIM', 'SERVING', 'Bundle', 'write_bundle', 'read_key_to_sign', 'list_releases', 'read_release', 'read_file',
            'find_faults', 'verify_release', 'read_signature', 'Examination', 'examine_release', 'examine_all',
-           'examine_history', 'find_rival', 'read_rival', 'find_release_of']
+           'examine_history', 'sign_release', 'find_rival', 'read_rival', 'find_release_of']
 
 # %% ../../nbs/delivery/80_release.ipynb #5ab355b1
 import datetime as dt
@@ -319,6 +319,22 @@ def examine_history(store: Store, problem: str) -> dict[str, str]:
         numbers |= {int(name)} if name.isdigit() else set()
     missing = sorted(set(range(1, max(numbers, default=0))) - numbers)
     return faults | {f"{problem}/history/{number:06d}.json": "it is not in the store" for number in missing}
+
+# %% ../../nbs/delivery/80_release.ipynb #1daaa1ae
+def sign_release(store: Store, problem: str, version: int) -> None:
+    """Sign release `version` of `problem` with the key of the environment, whatever its signature was.
+
+    Raises:
+        ReleaseError: there is none, or it is damaged.
+        SettingsError: there is no key.
+    """
+    if not (key := read_key(os.environ)):
+        raise SettingsError("There is nothing to sign with", where=KEY, expected="a key", fix=f"export {KEY}=…")
+    release = read_release(store, problem, version)
+    if faults := find_faults(store, release):
+        raise ReleaseError("A damaged release is not signed", where=f"{store.url}/{release.folder}",
+                           got="; ".join(f"{path}: {fault}" for path, fault in faults.items()))
+    store.write(f"{release.folder}/signature.json", sign_manifest(release.to_json(), key))
 
 # %% ../../nbs/delivery/80_release.ipynb #1827c460
 def find_rival(store: Store, problem: str, results: Mapping[str, Result]) -> Result | None:
