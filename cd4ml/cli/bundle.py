@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['VersionArgument', 'SchemaOption', 'SignOption', 'MaybeProblem', 'ArchiveArgument', 'ServeOption', 'verify',
-           'describe_examinations', 'write_examinations', 'unpack', 'write_unpacked']
+           'show_schema', 'open_releases', 'describe_examinations', 'write_examinations', 'unpack', 'write_unpacked',
+           'make_champion', 'read_bytes']
 
 # %% ../../nbs/cli/13_bundle.ipynb #dade2679
 import json
@@ -22,6 +23,8 @@ from .options import JsonOption, complete_problem
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from cd4ml.base.settings import Settings
+    from cd4ml.base.store import Store
     from cd4ml.delivery.release import Examination
 
 # %% ../../nbs/cli/13_bundle.ipynb #b790f088
@@ -37,18 +40,15 @@ def verify(problem: MaybeProblem = "", version: VersionArgument = None, schema: 
 
     Examples: cd4ml verify flights · cd4ml verify flights 3 --json · cd4ml verify --schema > release.json
     """
-    from cd4ml.base.settings import load_settings
-    from cd4ml.base.store import Store
-    from cd4ml.delivery.manifest import read_schema
     from cd4ml.delivery.release import examine_all, examine_history, examine_release, sign_release
 
     if schema:
-        print(json.dumps(read_schema(), indent=1, ensure_ascii=False))
+        show_schema()
         return
     if not problem or (sign and version is None):
         raise Cd4mlError(f"What is to be {'signed' if sign else 'verified'} was not said", expected="PROBLEM VERSION",
                          fix="cd4ml verify flights 3")
-    store = Store(load_settings().release_store)
+    store = open_releases(problem)
     if sign and version is not None:
         sign_release(store, problem, version)
     found = examine_all(store, problem) if version is None else [examine_release(store, problem, version)]
@@ -57,6 +57,26 @@ def verify(problem: MaybeProblem = "", version: VersionArgument = None, schema: 
     show_result(as_json, data, lambda console: write_examinations(console, problem, found, history))
     if not data["is_whole"]:
         raise typer.Exit(Cd4mlError.exit_code)
+
+# %% ../../nbs/cli/13_bundle.ipynb #eb20a975
+def show_schema() -> None:
+    """Print the JSON Schema of a manifest."""
+    from cd4ml.delivery.manifest import read_schema
+
+    print(json.dumps(read_schema(), indent=1, ensure_ascii=False))
+
+
+def open_releases(problem: str) -> "Store":
+    """Return the release store; raise `Cd4mlError` if `problem` is neither in it nor one of the workbench."""
+    from cd4ml.base.settings import load_settings
+    from cd4ml.base.store import Store, list_folders
+    from cd4ml.model.problem import find_problem
+
+    settings = load_settings()
+    store = Store(settings.release_store)
+    if problem not in list_folders(store):
+        find_problem(problem, settings.package)
+    return store
 
 # %% ../../nbs/cli/13_bundle.ipynb #cdcf21ab
 def describe_examinations(problem: str, found: "list[Examination]", history: dict[str, str]) -> dict[str, Any]:
@@ -98,19 +118,11 @@ def unpack(archive: ArchiveArgument, promote: ServeOption = False, why: WhyOptio
 
     if promote and not why:
         raise Cd4mlError("A release from elsewhere becomes the champion only for a reason", expected='--why "…"')
-    settings = load_settings()
-    try:
-        data = archive.read_bytes()
-    except OSError as error:
-        raise Cd4mlError("The archive cannot be read", where=str(archive), got=error.strerror or str(error)) from error
-    found = read_archive(data, archive.name)
-    problem, version = found.release.problem, found.release.version
-    store = Store(settings.release_store)
+    settings, found = load_settings(), read_archive(read_bytes(archive), archive.name)
+    problem, version, store = found.release.problem, found.release.version, Store(settings.release_store)
     is_new = unpack_archive(store, found)
     if promote:
-        from cd4ml.delivery.promotion import Wish, promote_release
-
-        promote_release(settings, problem, version, Wish(read_clock(), True, why))
+        make_champion(settings, problem, version, why)
     answer = {"problem": problem, "version": version, "is_new": is_new, "promoted": promote,
               "decision": found.release.decision, "bundle": f"{store.url}/{found.release.folder}"}
     show_result(as_json, answer, lambda console: write_unpacked(console, answer))
@@ -127,3 +139,18 @@ def write_unpacked(console: "Console", answer: dict[str, Any]) -> None:
     else:
         console.print(f"try next:  cd4ml unpack FILE --promote --why … makes it the champion here · "
                       f"cd4ml verify {problem} {version}", markup=False)
+
+# %% ../../nbs/cli/13_bundle.ipynb #2d8c1f7f
+def make_champion(settings: "Settings", problem: str, version: int, why: str) -> None:
+    """Make release `version` the champion."""
+    from cd4ml.delivery.promotion import Wish, promote_release
+
+    promote_release(settings, problem, version, Wish(read_clock(), True, why))
+
+# %% ../../nbs/cli/13_bundle.ipynb #93b07550
+def read_bytes(path: Path) -> bytes:
+    """Return the bytes of the file at `path`; raise `Cd4mlError` if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Cd4mlError("The archive cannot be read", where=str(path), got=error.strerror or str(error)) from error
