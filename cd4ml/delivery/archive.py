@@ -111,8 +111,10 @@ def unpack_archive(store: Store, archive: Archive) -> bool:
     claim = archive.files.get(CLAIM) or json.dumps({"at": release.created}).encode()
     if place in here and here[place] != manifest:
         raise _refuse_number(store, release, "another release", hash_bytes(here[place] or b""))
-    if place not in here and not _claim_number(store, release, claim, here):
-        raise _refuse_number(store, release, "an unfinished one", "files of another bundle")
+    if place not in here:
+        if not _claim_number(store, release, claim, here):
+            raise _refuse_number(store, release, "an unfinished one", "files of another bundle")
+        here[f"{release.folder}/{CLAIM}"] = claim
     missing = {path: content for path, content in files.items() if here.get(path) != content}
     for path, content in missing.items():
         store.write(path, content)
@@ -123,10 +125,10 @@ def unpack_archive(store: Store, archive: Archive) -> bool:
 # %% ../../nbs/delivery/81_archive.ipynb #05a65099
 def _claim_number(store: Store, release: Release, claim: bytes, here: Mapping[str, bytes | None]) -> bool:
     path = f"{release.folder}/{CLAIM}"
-    if store.create(path, claim):
-        return set(here) <= {path}
+    if not here and store.create(path, claim):
+        return True
     ours = {f"{release.folder}/{name}": sha256 for name, sha256 in release.files.items()} | {path: hash_bytes(claim)}
-    return store.read(path) == claim and all(
+    return dict(read_many(store, [path]))[path] == claim and all(
         ours.get(one) == hash_bytes(content or b"") or one.endswith("/signature.json") for one, content in here.items())
 
 

@@ -58,7 +58,8 @@ def _make_patch(root: Path, paths: Sequence[str]) -> bytes:
         _call_git(root, "add", "--all", "--pathspec-from-file=-", "--pathspec-file-nul", environ=environ,
                   given=os.fsencode("\0".join(paths)))
         return _call_git(root, "-c", "core.quotePath=true", "diff", "--cached", "--binary", "--full-index",
-                         "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color", "--src-prefix=a/", "--dst-prefix=b/", "HEAD", environ=environ)
+                         "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color", "--src-prefix=a/",
+                         "--dst-prefix=b/", "HEAD", environ=environ)
 
 # %% ../../nbs/delivery/22_patch.ipynb #d0fd73d8
 LIMIT = 5 * 2**20  # bytes of files or patch

@@ -139,8 +139,7 @@ def test_an_unfinished_bundle_with_the_number_stays_as_it_is(packed, elsewhere, 
         elsewhere.write(f"toy/1/{path}", data)
     with pytest.raises(ReleaseError, match="is taken by an unfinished one"):
         unpack_archive(elsewhere, read_archive(packed, "x"))
-    for path, data in files.items():
-        assert elsewhere.read(f"toy/1/{path}") == data
+    assert list_contents(elsewhere) == {f"toy/1/{path}": data for path, data in files.items()}
 
 
 @pytest.mark.parametrize("writes", range(4))
