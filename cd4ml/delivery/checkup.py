@@ -130,7 +130,7 @@ def _check_problems(settings: Settings) -> Iterator[Finding]:
         champion = find_champion(store, name)
         words = [f"{len(problem.datasets)} datasets as recorded", f"{len(releases)} releases whole",
                  f"release {champion} serves" if champion else "none serves"]
-        words += [f"MLflow lacked release {', '.join(map(str, mended))}: mended"] if mended else []
+        words += [f"MLflow fell behind, mended: {'; '.join(mended)}"] if mended else []
         uses = {holdout: len(list_uses(store, name, holdout)) for holdout in list_holdouts(store, name)}
         words += [f"models judged on holdout {holdout}: {count}" for holdout, count in uses.items()]
         yield Finding(name, True, ", ".join(words))

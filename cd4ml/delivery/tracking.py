@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['connect_mlflow', 'explain_tracking', 'Tracker', 'open_tracker', 'StepLog', 'log_step', 'close_tracker', 'open_thread',
-           'ModelLog', 'log_model', 'mirror_releases']
+           'ModelLog', 'log_model', 'Mirrored', 'mirror_releases']
 
 # %% ../../nbs/delivery/10_tracking.ipynb #833be293
 import atexit
@@ -14,9 +14,9 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -238,29 +238,91 @@ def log_model(tracker: Tracker, logged: ModelLog) -> str:
     return info.model_uri
 
 # %% ../../nbs/delivery/10_tracking.ipynb #956d612e
-def mirror_releases(settings: Settings, problem: str, releases: Mapping[int, tuple[str, str]],
-                    champion: int | None) -> list[int]:
-    """Register what MLflow's registry lacks, move the alias `champion`, and return the versions that were added.
+@dataclass(frozen=True)
+class Mirrored:
+    """Hold what MLflow's registry has to say of a release: the model's address, its MLflow run, and its tags."""
 
-    `releases` gives the model's address and the MLflow run of each release.
+    address: str
+    run: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def mirror_releases(settings: Settings, problem: str,
+                    read: Callable[[], tuple[Mapping[int, Mirrored], int | None]]) -> list[str]:
+    """Bring MLflow's registry up to what `read` gives, releases and champion; return what was mended, in words.
+
+    `read` is called while nobody else is at the registry: of two that follow at once, the one that
+    comes later has read what is true later.
 
     Raises:
-        StoreError: MLflow does not answer.
+        StoreError: MLflow does not answer. What the registry lacks then, the next call makes up for.
     """
     import filelock
 
-    client = connect_mlflow(settings)
-    with explain_tracking(settings), _quiet_mlflow(), filelock.FileLock(Path(settings.run_store) / "registry.lock"):
-        if not client.search_registered_models(f"name = '{problem}'"):
-            client.create_registered_model(problem)
-        known = {int(one.tags["release"]): one.version for one in client.search_model_versions(f"name = '{problem}'")
-                 if "release" in one.tags}
-        missing = [release for release in sorted(releases) if release not in known and releases[release][0]]
-        for release in missing:
-            address, run = releases[release]
-            made = client.create_model_version(problem, address, run, tags={"release": str(release)})
-            known[release] = made.version
-        current = client.get_registered_model(problem).aliases.get("champion")
-        if champion in known and str(current) != str(known[champion]):
-            client.set_registered_model_alias(problem, "champion", known[champion])
-    return missing
+    with _limit_patience():
+        client = connect_mlflow(settings)
+        registry = replace(settings, tracking_uri=settings.registry_uri)  # the one that is named if it does not answer
+        with explain_tracking(registry), _quiet_mlflow(), filelock.FileLock(Path(settings.run_store) / "registry.lock"):
+            releases, champion = read()
+            if not client.search_registered_models(f"name = '{problem}'"):
+                client.create_registered_model(problem)
+            known = _find_registered(client, problem, releases)
+            words = [_register(client, problem, version, releases[version], known) for version in sorted(releases)]
+            return [*filter(None, words), *_move_alias(client, problem, known, champion)]
+
+# %% ../../nbs/delivery/10_tracking.ipynb #9c467ef4
+def _find_registered(client: Any, problem: str, releases: Mapping[int, Mirrored]) -> dict[int, Any]:
+    """Return MLflow's entry of each release: by its tag, or by its model where the tag was lost."""
+    entries = client.search_model_versions(f"name = '{problem}'")
+    known = {int(one.tags["release"]): one for one in entries if one.tags.get("release", "").isdigit()}
+    models = {(one.source, one.run_id): one for one in entries if "release" not in one.tags}
+    return {version: models[one.address, one.run] for version, one in releases.items()
+            if (one.address, one.run) in models} | known
+
+
+def _register(client: Any, problem: str, version: int, release: Mirrored, known: dict[int, Any]) -> str:
+    """Register `release` in MLflow or mend its tags, and return what was done; nothing where nothing was."""
+    from mlflow.exceptions import MlflowException
+
+    tags, entry = {"release": str(version), **release.tags}, known.get(version)
+    if entry is None and not release.address:
+        return ""
+    if entry is None:
+        try:
+            known[version] = client.create_model_version(problem, release.address, release.run, tags=tags)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return f"release {version}: MLflow does not have its model"
+        return f"release {version} was missing"
+    wrong = [name for name, text in tags.items() if entry.tags.get(name) != text]
+    for name in wrong:
+        client.set_model_version_tag(problem, entry.version, name, tags[name])
+    return f"release {version} lacked its tags {', '.join(wrong)}" if wrong else ""
+
+# %% ../../nbs/delivery/10_tracking.ipynb #960d822c
+def _move_alias(client: Any, problem: str, known: Mapping[int, Any], champion: int | None) -> list[str]:
+    """Let the alias `champion` name the champion, or nothing rather than another; return what was done."""
+    current = client.get_registered_model(problem).aliases.get("champion")
+    if champion is None or champion not in known:
+        if current is None:
+            return []
+        client.delete_registered_model_alias(problem, "champion")
+        return ["the alias champion named a release that does not serve"]
+    if str(current) == str(known[champion].version):
+        return []
+    client.set_registered_model_alias(problem, "champion", known[champion].version)
+    return [f"the alias champion did not name release {champion}"]
+
+
+@contextlib.contextmanager
+def _limit_patience() -> Iterator[None]:
+    """Let MLflow give up on a server within seconds: it would try for minutes, and what counts is done."""
+    limits = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+    added = {name: value for name, value in limits.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)

@@ -114,7 +114,7 @@ def test_a_person_may_promote_an_experiment(shared_workbench):
 def test_rollback_moves_the_champion_and_mlflow_follows(shared_workbench):
     from mlflow import MlflowClient
 
-    event = shared_workbench.call_json("rollback", "iris", "1", "--why", "a rehearsal")["event"]
+    event = shared_workbench.call_json("rollback", "iris", "1", "--why", "a rehearsal", "--wait")["event"]
     assert (event["action"], event["previous"], event["who"], event["why"]) == ("rollback", 2, "ada", "a rehearsal")
     client = MlflowClient(*[f"sqlite:///{shared_workbench.folder}/.cd4ml/mlflow.db"] * 2)
     assert client.get_model_version_by_alias("iris", "champion").tags["release"] == "1"

@@ -8,7 +8,7 @@ import pytest
 
 from cd4ml.base.errors import StoreError
 from cd4ml.base.settings import load_settings
-from cd4ml.delivery.tracking import close_tracker, connect_mlflow, mirror_releases, open_tracker
+from cd4ml.delivery.tracking import Mirrored, close_tracker, connect_mlflow, mirror_releases, open_tracker
 
 FIRST_USER = """
 import sys
@@ -60,15 +60,49 @@ def test_parameters_of_any_length_and_metrics_that_are_undefined_are_logged(sett
     assert run.data.metrics == {}
 
 
-@pytest.mark.slow
-def test_the_registry_gets_what_it_lacks_once_and_the_alias_follows(settings):
+@pytest.fixture
+def shop(settings):
+    """Return MLflow's client, what the registry should say of three releases, and a function that mirrors it."""
     tracker = open_tracker(settings, "shop", "run", {})
-    releases = dict.fromkeys((1, 3), (f"runs:/{tracker.run}/model", tracker.run)) | {2: ("", tracker.run)}
-    assert mirror_releases(settings, "shop", releases, 3) == [1, 3]
-    assert mirror_releases(settings, "shop", releases, 1) == []
-    assert tracker.client.get_model_version_by_alias("shop", "champion").tags["release"] == "1"
-    assert mirror_releases(settings, "shop", releases, 2) == [], "release 2 has no model in MLflow: the alias stays"
-    assert tracker.client.get_model_version_by_alias("shop", "champion").tags["release"] == "1"
+    releases = {version: Mirrored(f"runs:/{tracker.run}/{version}", tracker.run, {"decision": "pass"})
+                for version in (1, 3)} | {2: Mirrored("", tracker.run)}
+    return tracker.client, lambda champion: mirror_releases(settings, "shop", lambda: (releases, champion))
+
+
+@pytest.mark.slow
+def test_the_registry_gets_what_it_lacks_once_and_the_alias_follows(shop):
+    client, mirror = shop
+    assert mirror(3) == ["release 1 was missing", "release 3 was missing", "the alias champion did not name release 3"]
+    assert mirror(3) == []
+    assert mirror(1) == ["the alias champion did not name release 1"]
+    assert client.get_model_version_by_alias("shop", "champion").tags == {"release": "1", "decision": "pass"}
+    assert mirror(2) == ["the alias champion named a release that does not serve"], "2 has no model in MLflow"
+    assert client.get_registered_model("shop").aliases == {}, "no model is better than another one"
+    assert mirror(2) == mirror(None) == []
+
+
+@pytest.mark.slow
+def test_a_registry_that_somebody_changed_is_mended(shop):
+    client, mirror = shop
+    mirror(3)
+    client.delete_model_version("shop", "1")
+    client.set_registered_model_alias("shop", "champion", "2")
+    client.set_model_version_tag("shop", "2", "decision", "fail")
+    assert mirror(3) == ["release 1 was missing", "release 3 lacked its tags decision"]
+    client.delete_model_version_tag("shop", "2", "release")
+    client.delete_registered_model_alias("shop", "champion")
+    assert mirror(3) == ["release 3 lacked its tags release", "the alias champion did not name release 3"]
+    assert [one.tags["release"] for one in client.search_model_versions("name = 'shop'")] in (["1", "3"], ["3", "1"])
+    client.delete_registered_model("shop")
+    assert len(mirror(1)) == 3
+
+
+@pytest.mark.slow
+def test_a_registry_that_is_down_is_named_and_not_waited_for(settings):
+    broken = replace(settings, registry_uri="http://ada:secret@127.0.0.1:9")
+    with pytest.raises(StoreError, match=r"MLflow cannot be used \(127\.0\.0\.1:9\)") as caught:
+        mirror_releases(broken, "shop", lambda: ({1: Mirrored("runs:/1/model", "1")}, 1))
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.slow
