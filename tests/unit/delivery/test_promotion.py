@@ -10,7 +10,17 @@ from cd4ml.base.settings import load_settings
 from cd4ml.base.store import Store
 from cd4ml.delivery.history import find_champion, read_history
 from cd4ml.delivery.manifest import Release
-from cd4ml.delivery.promotion import Wish, _decide_promotion, _move_champion, _record_event, watch_champion
+from cd4ml.delivery.promotion import (
+    Wish,
+    _decide_promotion,
+    _move_champion,
+    _record_event,
+    find_fault,
+    follow_champion,
+    mirror_registry,
+    roll_back,
+    watch_champion,
+)
 from cd4ml.delivery.steps import make_order
 
 NOW = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
@@ -99,3 +109,27 @@ def test_an_event_says_who_when_why_and_where(settings, monkeypatch):
 
 def test_there_is_no_rival_before_the_first_release(order):
     assert watch_champion(order).find_champion({}) is None
+
+
+@pytest.mark.slow
+def test_a_registry_that_is_down_undoes_nothing_and_is_made_up_for(settings, tmp_path):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    settings = replace(settings, run_store=str(tmp_path / "run"), tracking_uri=uri, registry_uri="nosuch://place")
+    for version in (1, 2):
+        _move_champion(settings, keep_release(settings, version), "promote", Wish(NOW))
+    assert roll_back(settings, "iris", 1, Wish(NOW)).previous == 2
+    warning = follow_champion(settings, "iris")
+    assert warning.startswith("MLflow fell behind. MLflow cannot be used (nosuch://place)")
+    assert "cd4ml doctor" in warning
+    assert find_fault(settings, "iris") == warning, "whoever looks at the releases is told"
+    assert find_champion(Store(settings.release_store), "iris") == 1
+    mirror_registry(replace(settings, registry_uri=uri), "iris")
+    assert find_fault(settings, "iris") == ""
+    assert roll_back(settings, "iris", 1, Wish(NOW)) is None
+
+
+def test_whatever_is_wrong_with_the_note_of_a_fault_it_is_a_fault(settings, tmp_path):
+    settings = replace(settings, run_store=str(tmp_path / "run"))
+    (tmp_path / "run" / "mirror").mkdir(parents=True)
+    (tmp_path / "run" / "mirror" / "iris.json").write_text("{")
+    assert "cannot be read" in find_fault(settings, "iris")
