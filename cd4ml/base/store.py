@@ -63,6 +63,9 @@ class LocalFiles:
     def list(self, prefix: str) -> list[str]:
         return [path.relative_to(self.root).as_posix() for path in (self.root / prefix).rglob("*") if path.is_file()]
 
+    def measure(self, path: str) -> int:
+        return sum((self.root / one).stat().st_size for one in self.list(path) if (self.root / one).is_file())
+
     def delete(self, path: str) -> None:
         target = self.root / path
         shutil.rmtree(target) if target.is_dir() else target.unlink()
@@ -111,6 +114,9 @@ class RemoteFiles:
 
     def list(self, prefix: str) -> list[str]:
         return [str(path)[len(self.root) + 1:] for path in self.system.find(f"{self.root}/{prefix}".rstrip("/"))]
+
+    def measure(self, path: str) -> int:
+        return int(self.system.du(f"{self.root}/{path}"))
 
     def delete(self, path: str) -> None:
         self.system.rm(f"{self.root}/{path}", recursive=True)
@@ -167,6 +173,11 @@ class Store:
         """Return the relative paths of all files below `prefix`, in order, without unfinished ones."""
         with _explain_failure(prefix or "/", self.url):
             return sorted(path for path in self._files.list(prefix) if not path.endswith(".part"))
+
+    def measure(self, prefix: str) -> int:
+        """Return the size of all files below `prefix` [bytes]."""
+        with _explain_failure(prefix, self.url):
+            return self._files.measure(prefix)
 
     def delete(self, path: str) -> None:
         """Remove the file or folder at `path`."""

@@ -19,6 +19,7 @@ from ..base.errors import Cd4mlError
 from .console import Progress, make_table, show_result
 from .delivery import WhyOption, read_clock
 from .options import JsonOption, ProblemArgument
+from .publish import KeepOption, PruneOption, YesOption, prune_releases, show_prune
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,16 +57,20 @@ AtOption = Annotated[str, typer.Option("--at", metavar="TIME", help="Say what se
 HistoryOption = Annotated[bool, typer.Option("--history", help="List who made which release the champion, and why.")]
 
 
-def releases(problem: ProblemArgument, at: AtOption = "", history: HistoryOption = False,
-             as_json: JsonOption = False) -> None:
-    """List the releases of a problem with their decisions, and which one serves; or what served when, and why.
+def releases(problem: ProblemArgument, at: AtOption = "", history: HistoryOption = False, prune: PruneOption = False,
+             keep: KeepOption = 10, yes: YesOption = False, as_json: JsonOption = False) -> None:
+    """List the releases of a problem with their decisions, and which one serves; what served when; or remove old ones.
 
     Examples: cd4ml releases flights · cd4ml releases flights --at 2026-11-20T12:00 ·
-    cd4ml releases flights --at "2026-11-20 12:00 Europe/Berlin" · cd4ml releases flights --history
+    cd4ml releases flights --at "2026-11-20 12:00 Europe/Berlin" · cd4ml releases flights --history ·
+    cd4ml releases flights --prune --keep 5 --yes
     """
     settings, name = find_name(problem)
-    if at and history:
-        raise Cd4mlError("--at and --history do not go together", fix="Ask for one of them")
+    if sum(map(bool, (at, history, prune))) > 1:
+        raise Cd4mlError("--at, --history and --prune do not go together", fix="Ask for one of them")
+    if prune:
+        show_prune(as_json, prune_releases(settings, name, keep, yes, read_clock()))
+        return
     show = show_service if at else show_history if history else show_releases
     show(settings, name, at, as_json)
 

@@ -108,6 +108,7 @@ def unpack_archive(store: Store, archive: Archive) -> bool:
     files = {f"{release.folder}/{path}": content for path, content in archive.files.items()}
     place = f"{release.folder}/manifest.json"
     here = dict(read_many(store, store.list(release.folder)))
+    was_pruned = here.pop(f"{release.folder}/pruned.json", None) is not None
     claim = archive.files.get(CLAIM) or json.dumps({"at": release.created}).encode()
     if place in here and here[place] != manifest:
         raise _refuse_number(store, release, "another release", hash_bytes(here[place] or b""))
@@ -120,6 +121,8 @@ def unpack_archive(store: Store, archive: Archive) -> bool:
         store.write(path, content)
     if place not in here:
         store.write(place, manifest)
+    if was_pruned:
+        store.delete(f"{release.folder}/pruned.json")
     return bool(missing) or place not in here
 
 # %% ../../nbs/delivery/81_archive.ipynb #05a65099

@@ -31,6 +31,7 @@ from cd4ml.delivery.release import (
     write_bundle,
 )
 from .record import Run
+from .retention import read_tombstone, refuse_pruned
 from .runs import run_delivery
 from .steps import Order
 from .tracking import Mirrored, mirror_releases
@@ -141,8 +142,15 @@ def roll_back(settings: Settings, problem: str, version: int, wish: Wish) -> Eve
 
 
 def _move_champion(settings: Settings, release: Release, action: Action, wish: Wish) -> Event:
-    verify_release(Store(settings.release_store), release)
-    return _record_event(settings, release, action, wish)
+    store = Store(settings.release_store)
+    before = find_champion(store, release.problem)
+    verify_release(store, release)
+    event = _record_event(settings, release, action, wish)
+    if before is not None and read_tombstone(store, release.problem, release.version):  # pruned between the two lines
+        _record_event(settings, read_release(store, release.problem, before), "rollback",
+                      replace(wish, why=f"release {release.version} was being pruned"))
+        refuse_pruned(store, release.problem, release.version)
+    return event
 
 
 def _record_event(settings: Settings, release: Release, action: Action, wish: Wish) -> Event:
