@@ -113,7 +113,9 @@ class RemoteFiles:
         return [str(one["name"]).rstrip("/").rpartition("/")[2] for one in entries if one["type"] == "directory"]
 
     def list(self, prefix: str) -> list[str]:
-        return [str(path)[len(self.root) + 1:] for path in self.system.find(f"{self.root}/{prefix}".rstrip("/"))]
+        found = self.system.find(f"{self.root}/{prefix}".rstrip("/"), detail=True)
+        # A folder that was empty a moment ago may be among them, as if it were a file.
+        return [str(path)[len(self.root) + 1:] for path, one in found.items() if one["type"] != "directory"]
 
     def measure(self, path: str) -> int:
         return int(self.system.du(f"{self.root}/{path}"))

@@ -17,9 +17,10 @@ FILES = {"claim.json": b'{"at": "2026-01-02T03:04:05.000001+00:00"}', "params.js
 
 def make_release(store, version=1, files=FILES, **changes):
     """Keep a small release in `store` as `write_bundle` would."""
-    fields = {"problem": "toy", "version": version, "created": "2026-01-02T03:04:05+00:00", "task": "binary", "target": "y",
-              "features": (), "classes": (), "run": {"decision": {"status": "pass"}, "metrics": {}, "steps": []},
-              "data": {}, "judged_against": None, "files": {path: hash_bytes(data) for path, data in files.items()}}
+    fields = {"problem": "toy", "version": version, "created": "2026-01-02T03:04:05+00:00", "task": "binary",
+              "target": "y", "features": (), "classes": (),
+              "run": {"decision": {"status": "pass"}, "metrics": {}, "steps": []}, "data": {},
+              "judged_against": None, "files": {path: hash_bytes(data) for path, data in files.items()}}
     release = Release(**fields | changes)
     for path, data in files.items():
         store.write(f"{release.folder}/{path}", data)

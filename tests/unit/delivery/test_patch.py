@@ -18,8 +18,9 @@ def tree(tmp_path):
     """Return a committed tree with files of many kinds."""
     folder = tmp_path / "tree"
     (folder / "sub").mkdir(parents=True)
-    for name, data in {"a.py": b"one\ntwo\n", "gone.py": b"x\n", "sub/pic.png": bytes(range(256)), "crlf.txt": b"a\r\nb\r\n",
-                       "no_end.txt": b"no newline", "run.sh": b"#!/bin/sh\n", ".gitignore": b"*.log\ncache/\n"}.items():
+    for name, data in {"a.py": b"one\ntwo\n", "gone.py": b"x\n", "sub/pic.png": bytes(range(256)),
+                       "crlf.txt": b"a\r\nb\r\n", "no_end.txt": b"no newline", "run.sh": b"#!/bin/sh\n",
+                       ".gitignore": b"*.log\ncache/\n"}.items():
         (folder / name).write_bytes(data)
     git(folder, "init", "-q")
     git(folder, "add", "-A")
@@ -45,8 +46,8 @@ def change(tree):
 
 def list_tree(folder):
     """Return what git sees in `folder`: mode and bytes by name."""
-    names = subprocess.run(["git", "ls-files", "-z", "--others", "--cached", "--exclude-standard"], cwd=folder, check=True,
-                           capture_output=True).stdout.decode().split("\0")
+    words = ["git", "ls-files", "-z", "--others", "--cached", "--exclude-standard"]
+    names = subprocess.run(words, cwd=folder, check=True, capture_output=True).stdout.decode().split("\0")
     return {name: (os.readlink(folder / name) if (folder / name).is_symlink() else
                    ((folder / name).stat().st_mode & 0o100, (folder / name).read_bytes()))
             for name in names if name and os.path.lexists(folder / name)}
