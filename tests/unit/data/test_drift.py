@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from cd4ml.base.errors import DataError
-from cd4ml.data.drift import measure_drift, measure_psi
+from cd4ml.data.drift import compare_profiles, measure_drift, measure_psi
 from cd4ml.data.profile import profile_frame
 
 
@@ -45,3 +45,36 @@ def test_no_rows_and_missing_features_are_refused():
         measure_drift(profile, pd.DataFrame({"a": [], "b": []}))
     with pytest.raises(DataError, match="a, b"):
         measure_drift(profile, pd.DataFrame({"c": [1]}))
+
+
+def profile_of(values):
+    return profile_frame(pd.DataFrame({"x": values}))
+
+
+def test_profiles_with_the_same_bins_give_what_the_rows_give():
+    then, now = [1.0] * 50 + [2.0] * 50, [1.0] * 30 + [2.0] * 60 + [None] * 10
+    (held,), exact = compare_profiles(profile_of(then), profile_of(now)), measure(then, now)
+    assert (held.psi, held.n, held.missing_now) == (pytest.approx(exact.psi), 100, 0.1)
+
+
+def test_profiles_with_other_bins_give_nearly_what_the_rows_give():
+    rng = np.random.default_rng(3)
+    then = rng.normal(size=4000)
+    for now in (rng.normal(size=4000), rng.normal(0.7, size=4000), rng.normal(size=4000) * 2):
+        (held,) = compare_profiles(profile_of(then), profile_of(now))
+        assert held.psi == pytest.approx(measure(then, now).psi, rel=0.25, abs=0.02)
+
+
+@pytest.mark.parametrize(("then", "now", "unseen"), [
+    ([1.0, 2.0], ["a", "b"], 2), (["a", "b"], ["a", "c"], 1), ([np.nan] * 2, [1.0, 2.0], 0),
+    ([1.0, 2.0], [3.0, 3.0], 0)])
+def test_profiles_that_have_little_in_common_have_drifted(then, now, unseen):
+    (held,) = compare_profiles(profile_of(pd.Series(then * 100)), profile_of(pd.Series(now * 100)))
+    assert held.psi > 0.2
+    assert held.unseen == unseen * 100
+
+
+def test_a_feature_that_only_one_profile_knows_is_left_out():
+    wide = profile_frame(pd.DataFrame({"x": [1.0], "y": [2.0]}))
+    assert [one.name for one in compare_profiles(wide, profile_of([1.0]))] == ["x"]
+    assert [one.name for one in compare_profiles(profile_of([1.0]), wide)] == ["x"]
