@@ -156,7 +156,8 @@ def attach_old(problem: str, version: int, wish: Attachments, as_json: bool) -> 
     done, trouble = attach_release(settings, problem, version, wish)
     if trouble:
         raise trouble
-    show_result(as_json, {"problem": problem, "version": version, **done}, lambda console: write_attached(console, done))
+    answer = {"problem": problem, "version": version, **done}
+    show_result(as_json, answer, lambda console: write_attached(console, done))
 
 # %% ../../nbs/cli/10_delivery.ipynb #cf1ac0e7
 def write_outcome(console: "Console", outcome: "Outcome", variants: list[str]) -> None:
