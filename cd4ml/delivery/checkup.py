@@ -109,7 +109,14 @@ def _check_leftovers(settings: Settings) -> Iterator[Finding]:
     drafts = [path for path in Path(settings.run_store).glob("steps/*.draft") if path.stat().st_mtime < an_hour_ago]
     for path in drafts:
         shutil.rmtree(path, ignore_errors=True)
-    yield Finding("leftovers", True, f"{len(drafts)} drafts of interrupted steps removed" if drafts else "none")
+    stores = {settings.run_store, settings.data_store, settings.release_store, settings.site}
+    parts = [path for store in stores if "://" not in store for path in list(Path(store).rglob(".*.part"))
+             if path.is_file() and path.stat().st_mtime < an_hour_ago]
+    for path in parts:
+        path.unlink(missing_ok=True)
+    words = [f"{len(drafts)} drafts of interrupted steps removed"] if drafts else []
+    words += [f"{len(parts)} half-written files removed"] if parts else []
+    yield Finding("leftovers", True, ", ".join(words) or "none")
 
 
 def _check_tracking(settings: Settings) -> Iterator[Finding]:
