@@ -5,7 +5,6 @@ random time, half just before a random one of the calls that change a folder.
 """
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -29,7 +28,7 @@ def prepared(shared_workbench):
 def test_whenever_it_is_killed_nothing_is_lost_and_the_next_command_goes_on(prepared, action):
     words = [sys.executable, str(SCRIPT), str(prepared.folder), action, str(KILLS[action]), "2026"]
     environ = {**prepared.environ, "OMP_NUM_THREADS": "1"}  # a fork of a process with threads may hang
-    done = subprocess.run(words, env=environ, capture_output=True, text=True, timeout=1800, cwd=os.fspath(prepared.folder))
+    done = subprocess.run(words, env=environ, capture_output=True, text=True, timeout=1800, cwd=prepared.folder)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     assert not told["faults"], done.stderr
