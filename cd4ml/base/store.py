@@ -12,6 +12,7 @@ import shutil
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from .errors import StoreError
 from .fingerprint import hash_bytes
@@ -96,11 +97,11 @@ class RemoteFiles:
         return self.system.cat_file(f"{self.root}/{path}")
 
     def write(self, path: str, data: bytes) -> None:
-        self.system.pipe_file(f"{self.root}/{path}", data)
+        _put_whole(self.system, f"{self.root}/{path}", data)
 
     def create(self, path: str, data: bytes) -> bool:
         try:
-            self.system.pipe_file(f"{self.root}/{path}", data, mode="create")  # S3 and others let only one win
+            _put_whole(self.system, f"{self.root}/{path}", data, mode="create")  # S3 and others let only one win
         except FileExistsError:
             return False
         return True
@@ -122,6 +123,22 @@ class RemoteFiles:
 
     def delete(self, path: str) -> None:
         self.system.rm(f"{self.root}/{path}", recursive=True)
+
+# %% ../../nbs/base/40_store.ipynb #33287525
+def _put_whole(system: Any, path: str, data: bytes, **how: Any) -> None:
+    """Write `data` to `path`; half a file, which some file systems leave behind a failure, is taken away again."""
+    try:
+        system.pipe_file(path, data, **how)
+        if system.size(path) != len(data):
+            raise OSError(f"{path} was not stored whole")
+    except FileExistsError:
+        raise
+    except Exception:
+        with contextlib.suppress(Exception):
+            half = system.cat_file(path)
+            if half != data and data.startswith(half):  # somebody else's file stays
+                system.rm(path)
+        raise
 
 # %% ../../nbs/base/40_store.ipynb #6336e9c2
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).with_name("killing.py")
-KILLS = {"release": 40, "promote": 20, "rollback": 50, "prune": 80, "site": 20}  # 210 in all
+KILLS = {"release": 30, "promote": 15, "rollback": 70, "prune": 80, "site": 15}  # 210 in all
 
 
 @pytest.fixture(scope="module")
