@@ -6,6 +6,7 @@
 __all__ = ['SubjectArgument', 'FormOption', 'OutputOption', 'Form', 'complete_subject', 'compare', 'render_form', 'write_changes']
 
 # %% ../../nbs/cli/16_compare.ipynb #7ea44a48
+import io
 import json
 from collections.abc import Sequence
 from enum import StrEnum
@@ -97,9 +98,9 @@ def render_form(problem: str, pair: "tuple[Subject, Subject]", changes: "Changes
         return make_comparison_page(pair, changes, problem).decode()
     from rich.console import Console
 
-    console = Console(highlight=False, soft_wrap=True, width=200, no_color=True, record=True, quiet=True)
-    write_changes(console, problem, changes)
-    return console.export_text()
+    page = io.StringIO()
+    write_changes(Console(file=page, highlight=False, soft_wrap=True, width=200, no_color=True), problem, changes)
+    return page.getvalue()
 
 # %% ../../nbs/cli/16_compare.ipynb #ff538aa2
 def write_changes(console: "Console", problem: str, changes: "Changes") -> None:

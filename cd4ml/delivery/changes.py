@@ -149,9 +149,15 @@ def tell_rules(changes: Changes) -> list[tuple[str, str, str]]:
 def _tell_rule(row: Mapping[str, Any] | None) -> str:
     if row is None:
         return "–"
-    value = "" if row["value"] is None else f": {row['value']:.4g}".replace("-", "−")
-    threshold = f", limit {row['threshold']:.4g}".replace("-", "−") if row["value"] is not None else ""
-    return f"{MARKS[row['status']]} {row['status']}{value}{threshold}"
+    status = f"{MARKS.get(row['status'], '')} {row['status']}"
+    if row["value"] is None:
+        return status
+    return f"{status}: {_spell_number(row['value'])}, limit {_spell_number(row['threshold'])}"
+
+
+def _spell_number(number: float) -> str:
+    is_whole = number == round(number) or abs(number) >= 10_000
+    return (f"{number:,.0f}" if is_whole else f"{number:.4g}").replace("-", "−")
 
 
 MARKS = {"pass": "✔", "fail": "✘", "inconclusive": "?"}

@@ -76,3 +76,17 @@ def test_headings_are_listed_with_their_words():
     first, second = excerpt_page(page, "x").headings
     assert (first.level, first.id, first.words) == (2, "x-a", "A < B")
     assert (second.level, second.id, second.words) == (3, "x-a-2", "C")
+
+
+@pytest.mark.parametrize("page", [
+    '<p class="a &lt; b" hidden>1 &amp; 2</p>', "<p a='1'>x", "<P ID=a>x</P>", "a < b", "<style>a > b {}</style>c",
+    "<style scoped>p {}</style>", "<svg><title>a</title></svg>", "<title><b></title></b>", "<style><b></style></b>",
+    "<script>'<p>'</script>x", "<script src=a></script>", "<svg/>", "<!-- <p> -->x", "<!--> <p> -->x",
+    "<!doctype html><p>x", "<![CDATA[ x ]]>", "<textarea><p></textarea>", '<a href="x?a=1&b=2">y</a>',
+    '<p title="a>b">c', "<p/ id=a>x", "</p >x", "</>x", "<1>x", "<p", '<p id="a" id="b">', ""])
+def test_the_quick_way_gives_what_the_parser_gives(page, monkeypatch):
+    from cd4ml.delivery import excerpt
+
+    quick = excerpt.excerpt_page(page, "x")
+    monkeypatch.setattr(excerpt, "_read_plain", lambda page: None)
+    assert excerpt.excerpt_page(page, "x") == quick
