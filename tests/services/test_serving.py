@@ -299,3 +299,45 @@ def test_a_serving_process_stays_light_and_ends_in_order(tmp_path: Path, models:
     heavy = {"mlflow", "jupyter_client", "jupyterlab", "ipykernel", "papermill", "matplotlib", "nbconvert", "nbdev",
              "IPython"}
     assert not heavy & set(out.split())
+
+
+def test_a_rollback_fails_no_request_and_the_answers_then_name_the_older_release(
+        tmp_path: Path, models: list, rows: pd.DataFrame) -> None:
+    """By the command, as a person does it in an incident; what MLflow is told comes later."""
+    store = Store(str(tmp_path / "releases"))
+    for version, model in enumerate(models, 1):
+        write_release(store, version, model, rows)
+        promote(store, version)
+    asked, answers, done = to_json(rows.head(20)), list[tuple[float, int, dict]](), threading.Event()
+    environ = os.environ | {"CD4ML_ROOT": str(ROOT), "CD4ML_WHO": "ada"} | {
+        f"CD4ML_{name}": str(tmp_path / name) for name in ("RUN_STORE", "DATA_STORE", "SITE", "PREDICTION_LOG")} | {
+        "CD4ML_RELEASE_STORE": store.url, "CD4ML_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
+        "CD4ML_REGISTRY_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+    with start_server(tmp_path) as server:
+        server.wait_for_release(2)
+
+        def ask() -> None:
+            while not done.is_set():
+                began = time.monotonic()
+                answers.append((began, *server.ask("/predict", {"rows": asked})))
+
+        threads = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        command = [str(Path(sys.executable).parent / "cd4ml"), "rollback", PROBLEM, "--why", "late flights are missed"]
+        moved = subprocess.run([*command, "--json"], env=environ, cwd=ROOT, capture_output=True, text=True, check=True)
+        server.wait_for_release(1)
+        served = time.monotonic()
+        time.sleep(0.5)
+        done.set()
+        for thread in threads:
+            thread.join()
+    told = json.loads(moved.stdout)
+    assert (told["champion"], told["moved"], told["event"]["previous"]) == (1, True, 2)
+    assert {status for _, status, _ in answers} == {200}
+    assert answers[0][2]["release"] == 2
+    assert {answer["release"] for began, _, answer in answers if began > served} == {1}
+    expected = {version: predict_rows(model, rows.head(20), "binary")["probability"].tolist()
+                for version, model in enumerate(models, 1)}
+    for _, _, answer in answers:
+        assert [one["probability"] for one in answer["predictions"]] == expected[answer["release"]]
