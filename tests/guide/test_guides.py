@@ -120,6 +120,22 @@ def test_continuous_deployment_stops_the_worse_calls_the_equal_equal_and_lets_th
     assert not list((tmp_path / "temporary").glob("cd4ml-guide-*"))
 
 
+@pytest.mark.slow
+def test_undo_changes_goes_back_under_a_server_that_answers_and_makes_the_release_again(
+        execute: Execute, tmp_path: Path) -> None:
+    _, facts = execute("5_undo_changes.ipynb", told="told", statuses="[status for status, _ in answers]",
+                       versions="[release for _, release in answers]", decisions="[first.decision, worse.decision]",
+                       history="[(event.action, event.version, event.previous) for event in history]",
+                       checks="{check.subject: check.status for check in again.checks}")
+    assert facts["decisions"] == ["pass", "fail"]
+    assert set(facts["statuses"]) == {200}
+    assert list(dict.fromkeys(facts["versions"])) == [2, 1]
+    assert facts["history"] == [["promote", 1, None], ["promote", 2, 1], ["rollback", 1, 2]]
+    assert set(facts["checks"].values()) == {"equal"}
+    assert {"model", "predictions", "roc_auc", "decision"} <= set(facts["checks"])
+    assert not list((tmp_path / "temporary").glob("cd4ml-guide-*"))
+
+
 @pytest.mark.parametrize("name", GUIDES)
 def test_a_guide_is_short_and_exports_nothing(root: Path, name: str) -> None:
     cells = nbformat.read(root / "nbs" / "guide" / name, 4).cells
