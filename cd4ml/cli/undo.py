@@ -90,7 +90,7 @@ def show_releases(settings: "Settings", problem: str, at: str, as_json: bool) ->
     show_result(as_json, {"problem": problem, "champion": champion, "releases": rows, "warning": fault},
                 lambda console: write_releases(console, rows, fault))
 
-
+# %% ../../nbs/cli/14_undo.ipynb #ff11f83f
 def write_releases(console: "Console", rows: list[dict[str, Any]], fault: str) -> None:
     """Write releases as a table, newest first, and what is wrong with the mirror in MLflow."""
     if not rows:
@@ -197,7 +197,7 @@ def write_move(event: "Event | None", release: str, seconds: float, branch: "Bra
     if branch:
         print("\n  ".join([f"branch {branch.name}: {branch.hint}", *branch.notes]), flush=True)
 
-
+# %% ../../nbs/cli/14_undo.ipynb #f9d8f572
 def follow_move(settings: "Settings", problem: str, wait: bool) -> str:
     """Let MLflow follow, say so on stderr, and return why it could not; without `wait` nobody knows yet."""
     from cd4ml.delivery.promotion import follow_champion
@@ -227,19 +227,21 @@ def reproduce(problem: ProblemArgument, version: AgainArgument = None, tolerance
     """
     from cd4ml.base.store import Store
     from cd4ml.delivery.history import find_champion
+    from cd4ml.delivery.release import read_release
     from cd4ml.delivery.reproduction import reproduce_release
 
     settings, name = find_name(problem)
-    chosen = version or find_champion(Store(settings.release_store), name)
+    store = Store(settings.release_store)
+    chosen = version or find_champion(store, name)
     if chosen is None:
         raise Cd4mlError(f"Nothing of '{name}' serves yet", fix=f"Make the first: cd4ml release {name}")
     with Progress() as progress:
-        done = reproduce_release(settings, name, chosen, read_clock(), tolerance, progress)
+        done = reproduce_release(settings, read_release(store, name, chosen), read_clock(), tolerance, progress)
     show_result(as_json, done.to_dict(), lambda console: write_reproduction(console, done))
     if not done.is_reproduced:
         raise typer.Exit(1)
 
-
+# %% ../../nbs/cli/14_undo.ipynb #e079aebd
 def write_reproduction(console: "Console", done: "Reproduction") -> None:
     """Write the comparisons as a table, and what they rest on."""
     marks = {"equal": "✔ equal", "near": "≈ near", "differs": "✘ differs"}

@@ -12,13 +12,14 @@ import datetime as dt
 import html
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -34,7 +35,7 @@ from .manifest import Release
 from .provenance import read_who
 from .release import read_file, read_release, verify_release
 from .results import read_record
-from .sameness import Check, Sides, compare_sides
+from .sameness import Check, Side, compare_sides
 from .undo import Code, find_code, run_git
 from ..model.problem import find_problem
 
@@ -225,8 +226,8 @@ def choose_python(settings: Settings, release: Release, place: Place, report: Re
 RUN = "from cd4ml.cli.main import main; main()"
 
 
-def run_again(release: Release, place: Place, python: str, paths: list[str]) -> dict[str, Any]:
-    """Return the run that the code in `place` makes, as plain data; what it reports goes to stderr.
+def run_again(release: Release, place: Place, python: str, paths: list[str], report: Report) -> dict[str, Any]:
+    """Return the run that the code in `place` makes, as plain data.
 
     Raises:
         ReleaseError: it did not come to its end.
@@ -238,7 +239,7 @@ def run_again(release: Release, place: Place, python: str, paths: list[str]) -> 
     with open(place.folder / "run.json", "wb") as out:
         child = subprocess.Popen([python, "-c", RUN, *words], cwd=place.workbench, env=environ, stdout=out, text=True,
                                  stderr=subprocess.PIPE, start_new_session=True)
-    said = _relay(child)
+    said = _relay(child, report)
     try:
         told = json.loads((place.folder / "run.json").read_bytes())
     except ValueError:
@@ -252,13 +253,14 @@ def run_again(release: Release, place: Place, python: str, paths: list[str]) -> 
     return told
 
 # %% ../../nbs/delivery/87_reproduction.ipynb #ff9e1df1
-def _relay(child: "subprocess.Popen[str]") -> list[str]:
-    """Pass on what `child` says until it ends, and return it; Ctrl-C interrupts it first."""
+def _relay(child: "subprocess.Popen[str]", report: Report) -> list[str]:
+    """Report the steps that `child` goes through until it ends, and return what it said; Ctrl-C interrupts it first."""
     said = []
     try:
         for line in child.stderr or ():
             said.append(line)
-            print(line, end="", file=sys.stderr, flush=True)
+            if found := re.fullmatch(r"\s*(\w+)\s+(?:running|ran in ([\d.]+) s)\s*", line):
+                report(found[1], "ran" if found[2] else "running", float(found[2] or 0))
         child.wait()
     except BaseException:
         child.send_signal(signal.SIGINT)
@@ -270,15 +272,14 @@ def _relay(child: "subprocess.Popen[str]") -> list[str]:
     return said
 
 # %% ../../nbs/delivery/87_reproduction.ipynb #a1580ec4
-def reproduce_release(settings: Settings, problem: str, version: int, now: dt.datetime, tolerance: float = 0.0,
+def reproduce_release(settings: Settings, release: Release, now: dt.datetime, tolerance: float = 0.0,
                       report: Report = lambda step, status, seconds: None) -> Reproduction:
-    """Make release `version` of `problem` again, compare, record the result with the release and return it.
+    """Make `release` again, compare, record the result with the release and return it.
 
     Raises:
         ReleaseError: its commit, its changes, its rival or its environment cannot be had, or it did not run.
     """
     store, began = Store(settings.release_store), time.monotonic()
-    release = read_release(store, problem, version)
     verify_release(store, release)
     code = find_code(settings.root, store, release)
     report("checkout", "running", 0.0)
@@ -286,13 +287,22 @@ def reproduce_release(settings: Settings, problem: str, version: int, now: dt.da
         furnish_place(settings, release, place)
         report("checkout", "ran", time.monotonic() - began)
         python, environment, paths = choose_python(settings, release, place, report)
-        again = run_again(release, place, python, paths)
-        results = {name: one for step in again["steps"] for name, one in read_record(Path(step["folder"])).items()}
-        own_data = Store(str(place.folder / "data_store"))
-        checks = compare_sides(Sides(release, Store(settings.data_store), again, results, own_data, tolerance))
-    done = Reproduction(problem, version, now.isoformat(timespec="seconds"), read_who(os.environ), code.base,
-                        code.has_patch, environment, tolerance, round(time.monotonic() - began, 1), tuple(checks))
+        again = run_again(release, place, python, paths, report)
+        checks = compare_sides(_describe_release(settings, release), _describe_run(place, again), tolerance)
+    seconds, signed = round(time.monotonic() - began, 1), (now.isoformat(timespec="seconds"), read_who(os.environ))
+    done = Reproduction(release.problem, release.version, *signed, code.base, code.has_patch, environment, tolerance,
+                        seconds, tuple(checks))
     return record_reproduction(store, done)
+
+# %% ../../nbs/delivery/87_reproduction.ipynb #edefba40
+def _describe_release(settings: Settings, release: Release) -> Side:
+    return Side(release.run, release.files.get("model/model.skops", ""), release.data, Store(settings.data_store))
+
+
+def _describe_run(place: Place, run: Mapping[str, Any]) -> Side:
+    results = {name: one for step in run["steps"] for name, one in read_record(Path(step["folder"])).items()}
+    frames = {name: one.sha256 for name, one in results.items() if one.kind == "frame"}
+    return Side(run, results["model"].sha256, frames, Store(str(place.folder / "data_store")))
 
 # %% ../../nbs/delivery/87_reproduction.ipynb #d783b412
 def record_reproduction(store: Store, done: Reproduction) -> Reproduction:

@@ -7,9 +7,7 @@ import pytest
 
 from cd4ml.base.store import Store
 from cd4ml.data.snapshot import write_snapshot
-from cd4ml.delivery.manifest import Release
-from cd4ml.delivery.results import Result
-from cd4ml.delivery.sameness import Sides, compare_sides
+from cd4ml.delivery.sameness import Side, compare_sides
 from cd4ml.model.gate import Decision, RuleResult
 from cd4ml.model.rules import Rule
 
@@ -39,11 +37,9 @@ def compare(store, again=None, frame=None, model="a", tolerance=0.0, train="t", 
     if not keep:
         store.delete(f"snapshots/{kept}.parquet")
     got = write_snapshot(frame, store).sha256 if frame is not None else kept
-    release = Release("shop", 1, "", "binary", "y", (), (), make_run(), {"train": "t", "predictions": kept}, None,
-                      {"model/model.skops": "a"})
-    results = {"train": Result("train", "frame", train), "model": Result("model", "model", model),
-               "predictions": Result("predictions", "frame", got)}
-    found = compare_sides(Sides(release, store, again or make_run(), results, store, tolerance))
+    sides = (Side(make_run(), "a", {"train": "t", "predictions": kept}, store),
+             Side(again or make_run(), model, {"train": train, "predictions": got}, store))
+    found = compare_sides(*sides, tolerance)
     return {check.subject: check for check in found}
 
 

@@ -12,7 +12,7 @@ from cd4ml.base.settings import load_settings
 from cd4ml.base.store import Store
 from cd4ml.delivery.manifest import Release
 from cd4ml.delivery.promotion import find_fault
-from cd4ml.delivery.undo import PATCH, find_code, follow_behind, prepare_branch, run_git
+from cd4ml.delivery.undo import NOTE, PATCH, find_code, follow_behind, prepare_branch, run_git
 
 SIGNED = ("-c", "user.name=ada", "-c", "user.email=ada@example.org")
 
@@ -39,6 +39,7 @@ def store(tmp_path):
 def keep_release(store, clone, version=3, patch=None, **fields):
     """Return a release of the last commit of `clone`; with a `patch`, of a tree with changes."""
     files = {} if patch is None else {PATCH: patch}
+    files |= {NOTE: fields.pop("note")} if "note" in fields else {}
     files |= {"requirements.lock": fields.pop("lock", b"numpy==2.0\n")}
     for path, data in files.items():
         store.write(f"shop/{version}/{path}", data)
@@ -108,6 +109,16 @@ def test_what_to_know_is_said(store, clone):
         pass
     assert branch.notes[0] == "the release was made with --params wider"
     assert "requirements.lock of the release is another" in branch.notes[1]
+
+
+def test_a_note_on_what_the_patch_lacks_is_passed_on(store, clone):
+    release = keep_release(store, clone, patch=change(clone), note=b"The patch lacks .env")
+    with prepare_branch(clone / "bench", store, release) as branch:
+        pass
+    assert branch.notes[1] == "The patch lacks .env"
+    files = {path: sha256 for path, sha256 in release.files.items() if path != PATCH}
+    with pytest.raises(ReleaseError, match=r"does not hold them.*Got: The patch lacks \.env"):
+        find_code(clone, store, replace(release, files=files))
 
 
 @pytest.mark.parametrize(("told", "files", "message"), [
