@@ -219,7 +219,8 @@ def choose_python(settings: Settings, release: Release, place: Place, report: Re
         engine.mkdir()
         (engine / "cd4ml").symlink_to(find_home("cd4ml") / "cd4ml")
         paths.append(str(engine))
-    words = f"{python}, an environment built from the lock ({len(others)} packages differ here: {others[0]}, …)"
+    more = f" and {len(others) - 1} more" if others[1:] else ""
+    words = f"{python}, an environment built from the lock (here: {others[0]}{more})"
     return str(built), words, paths
 
 # %% ../../nbs/delivery/87_reproduction.ipynb #a980e602
