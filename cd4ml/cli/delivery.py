@@ -109,7 +109,7 @@ WhyOption = Annotated[str, typer.Option("--why", help="The reason, kept in the h
 OldOption = Annotated[int | None, typer.Option("--version", help="With --archive, --tag or --publish: run nothing, "
                                                           "take this release.")]
 
-
+# %% ../../nbs/cli/10_delivery.ipynb #c2bd9b01
 def release(problem: ProblemArgument, params: VariantOption = "default", override: OverrideOption = None,
             promote: PromoteOption = False, why: WhyOption = "", force: ForceOption = False,
             archive: ArchiveOption = None, version: OldOption = None, tag: TagOption = False,

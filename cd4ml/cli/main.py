@@ -40,7 +40,7 @@ app.command(rich_help_panel=OPERATE)(production.serve)
 app.command(rich_help_panel=OPERATE)(production.monitor)
 app.command(rich_help_panel=OPERATE)(workbench.doctor)
 
-
+# %% ../../nbs/cli/90_main.ipynb #74e4ad4a
 def show_version(wanted: bool) -> None:
     """Print the version and end, if it is wanted."""
     if wanted:

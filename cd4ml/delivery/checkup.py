@@ -103,7 +103,7 @@ def _check_sizes(settings: Settings) -> Iterator[Finding]:
     yield Finding("cache", True, f"{finished} finished steps; {words}",
                   "cd4ml doctor --clean 30" if sum(sizes.values()) > 10_000 else "")
 
-
+# %% ../../nbs/delivery/92_checkup.ipynb #d538148b
 def _check_leftovers(settings: Settings) -> Iterator[Finding]:
     an_hour_ago = time.time() - 3600
     drafts = [path for path in Path(settings.run_store).glob("steps/*.draft") if path.stat().st_mtime < an_hour_ago]
