@@ -262,7 +262,8 @@ def _is_claim_of(data: bytes, release: Release) -> bool:
 def verify_release(store: Store, release: Release) -> None:
     """Raise `ReleaseError` if a file of the bundle is missing, altered or not its own, or the signature does not do."""
     if faults := find_faults(store, release):
-        raise ReleaseError(f"Release {release.version} of '{release.problem}' is damaged", where=store.url,
+        names = ", ".join([*faults][:3]) + (" …" if len(faults) > 3 else "")
+        raise ReleaseError(f"Release {release.version} of '{release.problem}' is damaged: {names}", where=store.url,
                            got="; ".join(f"{path}: {fault}" for path, fault in faults.items()),
                            fix="Restore it from a copy (cd4ml unpack writes what is damaged anew); it is not used")
     check_signature(release.to_json(), read_signature(store, release), f"{store.url}/{release.folder}")

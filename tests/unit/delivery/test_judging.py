@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cd4ml.base.errors import ParameterError, StepError
+from cd4ml.base.fingerprint import hash_bytes
 from cd4ml.base.store import Store
 from cd4ml.delivery.history import Event, add_event
 from cd4ml.delivery.judging import find_run, judge_run
@@ -81,10 +82,11 @@ def test_parameters_of_steps_that_are_not_executed_are_refused(settings):
 
 
 def keep_release(store, version, model, against):
+    files = {"model/model.skops": model.encode(), "profile.json": b"{}"}
     release = Release("iris", version, "2026-01-02", "multiclass", "species", (), (), {}, {"holdout": "h"}, against,
-                      {"model/model.skops": model, "profile.json": "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310"
-                                                                   "c060f61caaff8a"})
-    store.write(f"iris/{version}/profile.json", b"{}")
+                      {path: hash_bytes(data) for path, data in files.items()})
+    for path, data in files.items():
+        store.write(f"iris/{version}/{path}", data)
     store.write(f"iris/{version}/manifest.json", release.to_json())
 
 
@@ -92,7 +94,8 @@ def test_the_rival_is_the_champion_of_today(settings):
     store = Store(settings.release_store)
 
     def ask(model):
-        results = {"model": Result("model", "model", model), "holdout": Result("holdout", "frame", "h")}
+        results = {"model": Result("model", "model", hash_bytes(model.encode())),
+                   "holdout": Result("holdout", "frame", "h")}
         rival = find_rival(store, "iris", results)
         return rival and rival.about["release"]
 
