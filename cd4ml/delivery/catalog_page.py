@@ -38,7 +38,8 @@ def render_contract(schema: "DataFrameSchema") -> str:
 def _describe_column(name: Any, column: Any) -> tuple[str, str, str, str]:
     asked = [describe_check(check) for check in column.checks]
     asked += (["must be unique"] if column.unique else []) + ([] if column.required else ["may be absent"])
-    return str(name), str(column.dtype or "any"), "allowed" if column.nullable else "no", "; ".join(asked) or "–"
+    kind = "str" if str(column.dtype).startswith("string") else str(column.dtype or "any")
+    return str(name), kind, "allowed" if column.nullable else "no", "; ".join(asked) or "–"
 
 
 def _write_cell(text: str, place: int) -> str:

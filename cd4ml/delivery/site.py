@@ -35,6 +35,7 @@ from .results import read_record
 from .search import MOST, describe_problem, describe_release, make_index
 from .timeline import draw_timeline, list_points
 from ..model.evaluation import Interval
+from ..model.metrics import name_metric
 from ..model.problem import Problem, find_problem, list_problems
 
 # %% ../../nbs/delivery/90_site.ipynb #41272803
@@ -229,9 +230,10 @@ def _seal_shelf(works: Works, shelf: Shelf) -> list[Any]:
 def _describe_shelf(works: Works, shelf: Shelf) -> dict[str, Any]:
     rows = list_rows(works, shelf)
     since = next((event.at[:10] for event in reversed(shelf.history) if event.action != "refuse"), "")
+    monitored = f"{shelf.problem.name}/production/index.html" in works.build.wanted
     return {"problem": shelf.problem, "rows": rows, "champion": next((row for row in rows if row["champion"]), None),
-            "version": shelf.champion, "since": since, "metric": shelf.metric.replace("_", " "), "plot": shelf.plot,
-            "fault": shelf.fault, "monitored": f"{shelf.problem.name}/production/index.html" in works.build.wanted}
+            "metric": name_metric(shelf.metric) if shelf.metric else "Metric", "plot": shelf.plot,
+            "version": shelf.champion, "since": since, "fault": shelf.fault, "monitored": monitored}
 
 # %% ../../nbs/delivery/90_site.ipynb #57cb62c7
 def make_problem(works: Works, shelf: Shelf) -> None:

@@ -49,8 +49,9 @@ def open_page(browser, path, width=1600, scheme="light"):
 
 
 RELEASES = ("iris/1/index.html", "iris/2/index.html", "houses/1/index.html")
-PAGES = ("index.html", *RELEASES, "iris/1/reports/evaluate.html", "iris/1/reports/prepare.html",
-         "iris/1/reports/train.html", "houses/1/reports/evaluate.html")
+PAGES = ("index.html", *RELEASES, "iris/index.html", "iris/2/from-1.html", "data/index.html",
+         "iris/1/reports/evaluate.html", "iris/1/reports/prepare.html", "iris/1/reports/train.html",
+         "houses/1/reports/evaluate.html")
 
 
 @pytest.mark.parametrize("width", [400, 1600])
@@ -79,7 +80,10 @@ def test_all_links_of_the_site_lead_somewhere(browser, site):
             if target not in seen:
                 waiting.append(target)
         page.close()
-    assert {path.name for path in seen} >= {"index.html", "evaluate.html", "train.ipynb"}
+    assert {path.name for path in seen} >= {"index.html", "evaluate.html", "train.ipynb", "from-1.html", "model.skops"}
+    pages = {path for path in site.rglob("*") if path.is_file() and path.name not in (".site.json", "release.json")}
+    assert {path.relative_to(site) for path in pages} == {path.resolve().relative_to(site) for path in seen} - {
+        path.relative_to(site) for path in site.rglob("release.json")}, "what nobody can reach is not there"
 
 
 @pytest.mark.parametrize("name", RELEASES)
@@ -134,8 +138,8 @@ def test_the_keyboard_skips_to_the_decision_and_shows_where_it_is(browser, site)
 
 
 @pytest.mark.parametrize("width", [400, 1600])
-@pytest.mark.parametrize("name", RELEASES)
-def test_the_page_of_a_release_suits_light_and_dark(browser, site, name, width):
+@pytest.mark.parametrize("name", [*RELEASES, "index.html", "iris/index.html", "iris/2/from-1.html", "data/index.html"])
+def test_a_page_suits_light_and_dark(browser, site, name, width):
     """What is written stands out from what it is written on, by the ratio of 4.5 that WCAG 2 asks for."""
     for scheme in ("light", "dark"):
         page = open_page(browser, site / name, width, scheme)
@@ -195,6 +199,81 @@ def test_a_report_leads_with_the_decision_and_every_figure_speaks(browser, site)
         box = figure.locator("svg, img").first.bounding_box()
         assert box["width"] > 200
         assert box["height"] > 40
+    page.close()
+
+
+@pytest.mark.parametrize("name", ["index.html", "iris/index.html"])
+def test_search_is_done_by_keyboard(browser, site, name):
+    page = open_page(browser, site / name)
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.type") == "search"
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
+    page.keyboard.type("TRAIN.C=0.5 pass")
+    assert page.locator("search [role=status]").inner_text() == "1 found"
+    assert page.locator("search li a").all_inner_texts() == ["iris release 2"]
+    page.keyboard.press("Escape")
+    assert page.locator("search li").count() == 0
+    assert page.evaluate("document.activeElement.tagName") == "BODY"
+    page.keyboard.press("/")
+    page.keyboard.type("iris release 2")
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("document.activeElement.textContent") == "iris release 2"
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.wait_for_url((site / "iris/2/index.html").as_uri())
+    assert not page.complaints
+    page.close()
+
+
+def test_what_is_searched_is_text(browser, site):
+    page = open_page(browser, site / "index.html")
+    page.fill("search input", "<img src=x onerror=alert(1)>")
+    assert page.locator("search [role=status]").inner_text() == "0 found"
+    page.fill("search input", "")
+    assert page.locator("search [role=status]").inner_text() == ""
+    assert not page.complaints
+    page.close()
+
+
+def test_a_page_works_without_scripts(browser, site):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto((site / "index.html").as_uri())
+    assert not page.locator("search").is_visible()
+    page.click("#iris h2 a")
+    page.click(".releases a >> nth=0")
+    assert page.locator("h1").inner_text() == "Three species of iris: release 2"
+    context.close()
+
+
+def test_the_link_to_search_leads_into_the_box(browser, site):
+    page = open_page(browser, site / "iris/2/index.html")
+    page.click("text=Search")
+    assert page.evaluate("document.activeElement.type") == "search"
+    page.close()
+
+
+@pytest.mark.parametrize(("width", "beside"), [(400, False), (1600, True)])
+def test_figures_of_two_releases_stand_side_by_side_where_there_is_room(browser, site, width, beside):
+    page = open_page(browser, site / "iris/2/from-1.html", width)
+    pairs = page.locator(".pair")
+    assert pairs.count() >= 4
+    first, second = (pairs.nth(1).locator("> div").nth(i).bounding_box() for i in (0, 1))
+    assert (first["y"] == second["y"]) == beside
+    assert (first["x"] < second["x"]) == beside
+    titles = page.locator(".figures h3").all_inner_texts()
+    assert "How good is it?" in titles
+    assert len(titles) == len(set(titles))
+    page.close()
+
+
+def test_the_timeline_is_told_in_words_and_marks_every_release(browser, site):
+    page = open_page(browser, site / "iris/index.html", 400)
+    figure = page.locator("figure").first
+    assert "How did accuracy go over the releases?" in figure.locator("svg").get_attribute("aria-label")
+    assert "2 releases: 1 served, 1 passed and never served" in figure.locator("figcaption").inner_text()
+    assert figure.locator("svg").bounding_box()["width"] <= 372, "the newest release is seen without moving it"
     page.close()
 
 
