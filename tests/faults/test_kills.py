@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).with_name("killing.py")
-KILLS = {"release": 30, "promote": 15, "rollback": 70, "prune": 80, "site": 15}  # 210 in all
+KILLS = {"release": 20, "promote": 10, "rollback": 90, "prune": 80, "site": 10}  # 210 in all
 
 
 @pytest.fixture(scope="module")

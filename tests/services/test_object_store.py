@@ -1,5 +1,6 @@
 """A release store on S3, as moto's server speaks it."""
 
+import datetime as dt
 import gzip
 import json
 import os
@@ -18,7 +19,10 @@ from cd4ml.base.errors import ReleaseError, StoreError
 from cd4ml.base.store import Store, list_folders, read_many, read_verified
 from cd4ml.delivery.archive import pack_release, read_archive, unpack_archive
 from cd4ml.delivery.history import Event, add_event, find_champion, read_history
+from cd4ml.delivery.hosting import Parcel, Target
+from cd4ml.delivery.publication import publish_files
 from cd4ml.delivery.release import examine_release, list_releases, read_release, verify_release
+from cd4ml.delivery.retention import Removal, apply_prune, plan_prune
 from cd4ml.production.champion import ChampionWatch, load_champion
 
 pytestmark = pytest.mark.services
@@ -180,3 +184,17 @@ def test_a_bucket_that_is_not_there_is_an_error_with_its_address(s3: str) -> Non
     for use in (lambda: store.write("a", b"1"), lambda: store.create("a", b"1"), lambda: store.read("a")):
         with pytest.raises(StoreError, match="s3://no-such-bucket/releases"):
             use()
+
+
+def test_a_release_is_published_on_s3_pruned_there_and_half_an_event_is_never_left(store: Store) -> None:
+    parcel = Parcel("toy", "toy/v1", "", "", "toy release 1", "told", False, {"toy-v1.zip": b"PK" * 99})
+    target = Target("s3", f"{store.url}/published")
+    assert publish_files(target, parcel) == publish_files(target, parcel) == f"{store.url}/published/toy/v1"
+    assert Store(target.address).read("toy/v1/toy-v1.zip") == b"PK" * 99
+    for version in (1, 2):
+        store.write(f"toy/{version}/model/model.skops", b"x" * 1000)
+        store.write(f"toy/{version}/manifest.json", b"{}")
+    plan = plan_prune(store, "toy", {1, 2}, {2: "newest"}, dt.datetime(2026, 3, 1, tzinfo=dt.UTC))
+    assert plan.goes == {1: 1002}
+    assert apply_prune(store, plan, Removal(dt.datetime(2026, 3, 1, tzinfo=dt.UTC), "ada", "test")) == [1]
+    assert store.list("toy") == ["toy/1/pruned.json", "toy/2/manifest.json", "toy/2/model/model.skops"]
