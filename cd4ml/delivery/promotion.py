@@ -144,9 +144,10 @@ def roll_back(settings: Settings, problem: str, version: int, wish: Wish) -> Eve
 def _move_champion(settings: Settings, release: Release, action: Action, wish: Wish) -> Event:
     store = Store(settings.release_store)
     before = find_champion(store, release.problem)
+    refuse_pruned(store, release.problem, release.version)
     verify_release(store, release)
     event = _record_event(settings, release, action, wish)
-    if before is not None and read_tombstone(store, release.problem, release.version):  # pruned between the two lines
+    if before is not None and read_tombstone(store, release.problem, release.version):  # meanwhile
         _record_event(settings, read_release(store, release.problem, before), "rollback",
                       replace(wish, why=f"release {release.version} was being pruned"))
         refuse_pruned(store, release.problem, release.version)

@@ -205,9 +205,7 @@ def read_key_to_sign(environ: Mapping[str, str]) -> str:
 def list_releases(store: Store, problem: str) -> list[Release]:
     """Return all finished releases of `problem`, oldest first."""
     paths = [f"{problem}/{version}/manifest.json" for version in _list_versions(store, problem)]
-    found = {path: data for path, data in read_many(store, paths) if data is not None}
-    stones = read_many(store, [path.replace("manifest.json", "pruned.json") for path in found])
-    return [_read_own(found[path], path) for path, (_, stone) in zip(found, stones, strict=True) if stone is None]
+    return [_read_own(data, path) for path, data in read_many(store, paths) if data is not None]
 
 
 def _read_own(data: bytes, path: str) -> Release:
@@ -220,9 +218,9 @@ def _read_own(data: bytes, path: str) -> Release:
 
 def read_release(store: Store, problem: str, version: int) -> Release:
     """Return release `version` of `problem`; raise `ReleaseError` if there is none, it was pruned or is damaged."""
-    refuse_pruned(store, problem, version)
     path = f"{problem}/{version}/manifest.json"
     if not store.exists(path):
+        refuse_pruned(store, problem, version)
         known = [str(release.version) for release in list_releases(store, problem)]
         raise ReleaseError(f"There is no release {version} of '{problem}'", where=store.url,
                            fix=f"Releases: {', '.join(known) or 'none'}")
@@ -248,7 +246,8 @@ def find_faults(store: Store, release: Release) -> dict[str, str]:
         elif (got := hash_bytes(data)) != release.files[path]:
             faults[path] = f"it was altered: expected sha256 {release.files[path]}, got {got}"
     here = {path.removeprefix(f"{release.folder}/") for path in store.list(release.folder)}
-    extra = sorted(path for path in here - set(release.files) - set(OUTSIDE) if not path.startswith(LATER))
+    known = {*release.files, *OUTSIDE, "pruned.json"}  # the last one where a prune was interrupted before it began
+    extra = sorted(path for path in here - known if not path.startswith(LATER))
     if CLAIM in extra and _is_claim_of(store.read(f"{release.folder}/{CLAIM}"), release):
         extra.remove(CLAIM)  # releases of old do not count it among their files
     return faults | dict.fromkeys(extra, "it does not belong to the release")

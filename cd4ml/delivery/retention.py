@@ -49,11 +49,13 @@ def read_tombstone(store: Store, problem: str, version: int) -> Tombstone | None
 
 
 def refuse_pruned(store: Store, problem: str, version: int) -> None:
-    """Raise `ReleaseError` if `version` of `problem` was pruned."""
+    """Raise `ReleaseError` if `version` of `problem` was pruned, or is being pruned."""
     if stone := read_tombstone(store, problem, version):
-        raise ReleaseError(f"Release {version} of '{problem}' was pruned", where=store.url,
-                           got=f"pruned {stone.at} by {stone.who or 'somebody'}: {stone.why}",
-                           fix="Restore it from an archive, or release the same commit and parameters again")
+        is_there = store.exists(f"{problem}/{version}/manifest.json")
+        raise ReleaseError(f"Release {version} of '{problem}' {'is being' if is_there else 'was'} pruned",
+                           where=store.url, got=f"pruned {stone.at} by {stone.who or 'somebody'}: {stone.why}",
+                           fix="If that was interrupted, `cd4ml releases --prune` ends it, or takes the mark away"
+                           if is_there else "Restore it from an archive, or release the same commit again")
 
 # %% ../../nbs/delivery/79_retention.ipynb #e7127b78
 @dataclass(frozen=True)
@@ -145,8 +147,9 @@ def apply_prune(store: Store, plan: Prune, removal: Removal) -> list[int]:
                 gone.append(version)
     for version in plan.leftovers:
         _remove_files(store, plan.problem, version)
-    if (champion := find_champion(store, plan.problem)) and store.exists(f"{plan.problem}/{champion}/pruned.json"):
-        store.delete(f"{plan.problem}/{champion}/pruned.json")
+    for version in {*plan.stays, *plan.goes} - set(gone):  # perhaps marked, here or by a prune that was killed
+        if store.exists(f"{plan.problem}/{version}/pruned.json"):
+            store.delete(f"{plan.problem}/{version}/pruned.json")
     return gone
 
 

@@ -7,13 +7,14 @@ import itertools
 import json
 import os
 import resource
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from cd4ml.base.errors import StoreError
+from cd4ml.base.errors import ReleaseError, StoreError
 from cd4ml.base.fingerprint import hash_bytes
 from cd4ml.base.settings import load_settings
 from cd4ml.base.store import Store
@@ -196,6 +197,22 @@ def test_whenever_the_disk_becomes_full_nothing_is_lost(tmp_path, settings, monk
         check(store, (2,) if action == "rollback" else (1,), kept)
     assert room >= 1
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_rollback_and_a_prune_at_once_leave_a_champion_that_is_whole(tmp_path, settings):
+    """Whoever comes second sees the other: the release stays and serves, or it goes and the rollback is refused."""
+    for number in range(40):
+        settings = replace(settings, release_store=str(tmp_path / str(number)))
+        store = Store(settings.release_store)
+        for _ in range(3):
+            keep_release(store)
+        roll_back(settings, "toy", 1, Wish(NOW))
+        with ThreadPoolExecutor(2) as pool:
+            moved = pool.submit(roll_back, settings, "toy", 2, Wish(NOW))
+            pruned = pool.submit(prune, store)
+        assert pruned.exception() is None
+        assert moved.exception() is None or isinstance(moved.exception(), ReleaseError | StoreError)
+        check(store, (2,) if moved.exception() is None else (1,), {1, 3})
 
 
 @pytest.mark.parametrize("when", ["2020-01-01", "2038-01-01"])

@@ -10,7 +10,7 @@ from cd4ml.base.store import Store
 from cd4ml.delivery.history import Event, add_event, find_champion, read_history
 from cd4ml.delivery.manifest import Release
 from cd4ml.delivery.release import _claim_version, list_releases, read_release
-from cd4ml.delivery.retention import Removal, apply_prune, explain_stay, plan_prune, read_tombstone
+from cd4ml.delivery.retention import Removal, apply_prune, explain_stay, plan_prune, read_tombstone, refuse_pruned
 
 NOW = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 REMOVAL = Removal(NOW, "ada", "all but the newest")
@@ -96,7 +96,9 @@ def test_whatever_a_kill_leaves_the_next_prune_removes(store, monkeypatch):
             apply_prune(store, plan, REMOVAL)
         monkeypatch.setattr(store, "delete", delete)
         assert 3 in {one.version for one in list_releases(store, "toy")}
-        assert all(one.version != 1 for one in list_releases(store, "toy"))
+        assert (1 in {one.version for one in list_releases(store, "toy")}) is (allowed == 0)  # the manifest goes first
+        for one in list_releases(store, "toy"):
+            assert read_release(store, "toy", one.version) == one
         apply_prune(store, make_plan(store), REMOVAL)
         assert [one.version for one in list_releases(store, "toy")] == [3]
         assert not make_plan(store).freed
@@ -117,15 +119,24 @@ def test_a_release_that_serves_by_now_stays(store):
     assert read_release(store, "toy", 1).version == 1
 
 
-def test_a_champion_that_an_interrupted_prune_had_marked_is_freed_of_the_mark(store):
-    for version in (1, 2):
+def test_a_mark_that_an_interrupted_prune_left_on_what_stays_goes(store):
+    for version in (1, 2, 3):
         keep_release(store, version)
+        mark = {"version": version, "at": "", "who": "", "why": ""}
+        store.write(f"toy/{version}/pruned.json", json.dumps(mark).encode())
     promote(store, 1)
-    store.write("toy/1/pruned.json", json.dumps({"version": 1, "at": "", "who": "", "why": ""}).encode())
     plan = make_plan(store)
-    assert not plan.leftovers
-    apply_prune(store, plan, REMOVAL)
-    assert read_release(store, "toy", 1).version == 1
+    assert (list(plan.goes), list(plan.leftovers)) == ([2], [])
+    assert apply_prune(store, plan, REMOVAL) == [2]
+    assert not store.exists("toy/1/pruned.json")
+    assert not store.exists("toy/3/pruned.json")
+
+
+def test_a_release_that_is_being_pruned_is_not_promoted(store):
+    keep_release(store, 1)
+    store.write("toy/1/pruned.json", json.dumps({"version": 1, "at": "", "who": "", "why": ""}).encode())
+    with pytest.raises(ReleaseError, match=r"is being pruned.*--prune` ends it"):
+        refuse_pruned(store, "toy", 1)
 
 
 @pytest.mark.parametrize(("at", "goes"), [("2026-02-27T00:00:00+00:00", True), ("2026-02-28T20:00:00+00:00", False),
@@ -151,7 +162,6 @@ def test_a_damaged_manifest_stops_a_prune(store):
 
 
 def test_a_tombstone_that_cannot_be_read_is_an_error(store):
-    keep_release(store, 1)
     store.write("toy/1/pruned.json", b"?")
     with pytest.raises(ReleaseError, match="tombstone"):
         read_release(store, "toy", 1)
