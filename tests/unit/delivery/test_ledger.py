@@ -153,8 +153,8 @@ def test_a_store_that_cannot_be_read_stops_the_delivery(tmp_path, monkeypatch):
 
 def test_the_ledger_does_not_disturb_the_releases_beside_it(tmp_path):
     store = Store(str(tmp_path))
-    release = Release("toy", 1, "2026-01-02", "binary", "y", (), (), {"decision": {}, "metrics": {}, "steps": []}, {},
-                      None, {})
+    release = Release("toy", 1, "2026-01-02T00:00:00+00:00", "binary", "y", (), (),
+                      {"decision": {}, "metrics": {}, "steps": []}, {}, None, {})
     keep_uses(store, 1, 2)
     assert list_releases(store, "toy") == read_history(store, "toy") == []
     assert find_champion(store, "toy") is None
