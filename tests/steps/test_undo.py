@@ -143,6 +143,31 @@ def test_the_history_and_what_served_when_are_told(bench):
     assert "do not go together" in bench.call("releases", "iris", "--at", "2020-01-01", "--history")[2]
 
 
+def find_finding(bench):
+    """Return what `cd4ml doctor` finds of iris; other problems may lack what this workbench does not need."""
+    found = json.loads(bench.call("doctor", "--json")[1])["findings"]
+    return next(one["finding"] for one in found if one["subject"] == "iris")
+
+
+def test_a_registry_that_is_down_stops_nobody_and_doctor_mends_it(bench):
+    bench.environ["CD4ML_REGISTRY_URI"] = "nosuch://place"
+    outcome = bench.call_json("release", "iris", "--promote", "--why", "nobody waits for MLflow")
+    assert outcome["promoted"]
+    assert outcome["warning"].startswith("MLflow fell behind.")
+    assert "cd4ml doctor" in outcome["warning"]
+    assert bench.call_json("rollback", "iris", "2", "--wait")["mlflow"] == outcome["warning"]
+    assert bench.call_json("release", "iris", "--promote", "--why", "again")["promoted"]
+    told = bench.call_json("releases", "iris")
+    assert (told["champion"], told["warning"]) == (outcome["version"], outcome["warning"])
+    assert "warning: MLflow fell behind" in bench.call("releases", "iris")[1]
+    del bench.environ["CD4ML_REGISTRY_URI"]
+    found = find_finding(bench)
+    assert f"release {outcome['version']} was missing" in found
+    assert f"the alias champion did not name release {outcome['version']}" in found
+    assert "mended" not in find_finding(bench)
+    assert bench.call_json("releases", "iris")["warning"] == ""
+
+
 def test_ctrl_c_ends_what_runs_and_leaves_nothing(bench):
     process = bench.start("reproduce", "iris", "1")
     for line in process.stderr:
