@@ -42,6 +42,8 @@
       }
     }
   });
-  if (location.hash === "#search") input.focus();
+  const enter = () => location.hash === "#search" && input.focus();
+  window.addEventListener("load", () => setTimeout(enter));  // the browser goes to the anchor first
+  window.addEventListener("hashchange", enter);
   show();
 })();

@@ -250,7 +250,7 @@ def test_a_page_works_without_scripts(browser, site):
 def test_the_link_to_search_leads_into_the_box(browser, site):
     page = open_page(browser, site / "iris/2/index.html")
     page.click("text=Search")
-    assert page.evaluate("document.activeElement.type") == "search"
+    page.wait_for_function("document.activeElement.type == 'search'")
     page.close()
 
 
