@@ -1,5 +1,7 @@
 """What is handed out, and where to."""
 
+import io
+import zipfile
 from dataclasses import replace
 
 import pytest
@@ -9,7 +11,7 @@ from cd4ml.base.fingerprint import hash_bytes
 from cd4ml.base.settings import load_settings
 from cd4ml.base.store import Store
 from cd4ml.delivery.archive import pack_release
-from cd4ml.delivery.manifest import Release
+from cd4ml.delivery.manifest import Release, read_manifest
 from cd4ml.delivery.publication import find_target, publish_release
 
 PAGE = b"<!doctype html><title>toy</title>"
@@ -35,6 +37,19 @@ def keep_release(store):
         store.write(f"toy/1/{path}", data)
     store.write("toy/1/manifest.json", release.to_json())
     return release
+
+
+def test_what_is_published_is_the_whole_release_and_the_same_each_time(store, settings, tmp_path):
+    release = keep_release(store)
+    publish_release(tmp_path, store, release, find_target(f"folder:{tmp_path / 'out'}", settings, {}))
+    data = (tmp_path / "out/toy/v1/toy-v1.zip").read_bytes()
+    assert data == pack_release(store, "toy", 1)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        names = archive.namelist()
+        for path in ("manifest.json", "model/model.skops", "reports/evaluate.html"):
+            assert any(name.endswith(path) for name in names)
+        manifest = next(name for name in archive.namelist() if name.endswith("manifest.json"))
+        assert read_manifest(archive.read(manifest), "archive") == release
 
 
 @pytest.mark.parametrize("kind", ["folder", "memory"])
