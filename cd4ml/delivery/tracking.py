@@ -291,7 +291,8 @@ def _register(client: Any, problem: str, version: int, release: Mirrored, known:
         try:
             known[version] = client.create_model_version(problem, release.address, release.run, tags=tags)
         except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            codes = (error.error_code, getattr(error.__cause__, "error_code", ""))  # MLflow wraps what it did not find
+            if "RESOURCE_DOES_NOT_EXIST" not in codes:
                 raise
             return f"release {version}: MLflow does not have its model"
         return f"release {version} was missing"

@@ -82,6 +82,17 @@ def test_the_registry_gets_what_it_lacks_once_and_the_alias_follows(shop):
 
 
 @pytest.mark.slow
+def test_a_release_from_another_machine_whose_model_is_not_here_keeps_no_other_from_the_registry(settings, shop):
+    client, _ = shop
+    run = client.search_runs([client.get_experiment_by_name("shop").experiment_id])[0].info.run_id
+    releases = {1: Mirrored(f"models:/m-{'0' * 32}", "0" * 32), 2: Mirrored(f"runs:/{run}/2", run)}
+    done = mirror_releases(settings, "shop", lambda: (releases, 2))
+    assert done == ["release 1: MLflow does not have its model", "release 2 was missing",
+                    "the alias champion did not name release 2"]
+    assert client.get_model_version_by_alias("shop", "champion").tags["release"] == "2"
+
+
+@pytest.mark.slow
 def test_a_registry_that_somebody_changed_is_mended(shop):
     client, mirror = shop
     mirror(3)
