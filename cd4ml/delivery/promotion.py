@@ -150,7 +150,9 @@ def _move_champion(settings: Settings, release: Release, action: Action, wish: W
     if before is not None and read_tombstone(store, release.problem, release.version):  # meanwhile
         _record_event(settings, read_release(store, release.problem, before), "rollback",
                       replace(wish, why=f"release {release.version} was being pruned"))
-        refuse_pruned(store, release.problem, release.version)
+        raise ReleaseError(f"Release {release.version} of '{release.problem}' was being pruned", where=store.url,
+                           got=f"release {before} is the champion as before",
+                           fix=f"See whether it is still there, and try again: cd4ml releases {release.problem}")
     return event
 
 

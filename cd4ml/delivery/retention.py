@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..base.errors import ReleaseError, StoreError
-from ..base.store import Store
+from ..base.store import Store, read_many
 from .history import Event, find_champion
 from .manifest import Release
 
@@ -40,10 +40,9 @@ def read_tombstone(store: Store, problem: str, version: int) -> Tombstone | None
         ReleaseError: the tombstone cannot be read.
     """
     path = f"{problem}/{version}/pruned.json"
-    if not store.exists(path):
-        return None
+    data = next(read_many(store, [path]))[1]
     try:
-        return Tombstone(**json.loads(store.read(path)))
+        return Tombstone(**json.loads(data)) if data is not None else None
     except (ValueError, TypeError) as error:
         raise ReleaseError("The tombstone of a release cannot be read", where=path, got=str(error)) from error
 
