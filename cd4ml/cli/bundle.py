@@ -40,7 +40,8 @@ def verify(problem: MaybeProblem = "", version: VersionArgument = None, schema: 
 
     Examples: cd4ml verify flights · cd4ml verify flights 3 --json · cd4ml verify --schema > release.json
     """
-    from cd4ml.delivery.release import examine_all, examine_history, examine_release, sign_release
+    from cd4ml.delivery.history import examine_history
+    from cd4ml.delivery.release import examine_all, examine_release, sign_release
 
     if schema:
         show_schema()

@@ -7,7 +7,6 @@ __all__ = ['pack_release', 'write_archive', 'Archive', 'read_archive', 'unpack_a
 
 # %% ../../nbs/delivery/81_archive.ipynb #4e319815
 import io
-import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from ..base.errors import ReleaseError
 from ..base.fingerprint import hash_bytes
 from ..base.store import Store, read_many, write_atomic
 from .manifest import Release, read_manifest
-from .release import CLAIM, read_file, read_release, read_signature, verify_release
+from .release import CLAIM, read_file, read_release, read_signature, verify_release, write_claim
 from .signature import check_signature
 
 # %% ../../nbs/delivery/81_archive.ipynb #86d1f76e
@@ -109,7 +108,7 @@ def unpack_archive(store: Store, archive: Archive) -> bool:
     place = f"{release.folder}/manifest.json"
     here = dict(read_many(store, store.list(release.folder)))
     was_pruned = here.pop(f"{release.folder}/pruned.json", None) is not None
-    claim = archive.files.get(CLAIM) or json.dumps({"at": release.created}).encode()
+    claim = archive.files.get(CLAIM) or write_claim(release.created)
     if place in here and here[place] != manifest:
         raise _refuse_number(store, release, "another release", hash_bytes(here[place] or b""))
     if place not in here:

@@ -6,7 +6,6 @@
 __all__ = ['Finding', 'examine_workbench']
 
 # %% ../../nbs/delivery/92_checkup.ipynb #381bef86
-import importlib.metadata
 import os
 import shutil
 import sys
@@ -20,6 +19,7 @@ from ..base.settings import Settings
 from ..base.store import Store
 from ..data.catalog import verify_file
 from .cleaning import measure_folder
+from .environment import read_installed
 from .ledger import list_holdouts, list_uses
 from .promotion import mirror_registry
 from .provenance import read_lock
@@ -64,9 +64,7 @@ def _check_lock(settings: Settings) -> Iterator[Finding]:
     if not lock.is_file():
         yield Finding("lock", False, "there is no requirements.lock", "make lock")
         return
-    pins = read_lock(lock)
-    installed = {name.metadata["Name"].lower().replace("_", "-").replace(".", "-"): name.version
-                 for name in importlib.metadata.distributions() if name.metadata["Name"]}
+    pins, installed = read_lock(lock), read_installed()
     others = [f"{name} {installed[name]} instead of {version}" for name, version in pins.items()
               if name in installed and installed[name] != version]
     yield Finding("lock", not others, "; ".join(others[:5]) or f"{len(pins)} packages pinned, none differs",

@@ -109,15 +109,11 @@ def _decide_promotion(order: Order, release: Release, is_known: bool, wish: Wish
     champion = find_champion(store, release.problem)
     overridden = any(source.startswith("-p ") for source in order.params.sources.values())
     experiment = order.params.variant != "default" or overridden
-    served = any(event.version == release.version for event in read_history(store, release.problem)
-                 if event.action != "refuse")
+    served = any(event.version == release.version for event in read_history(store, release.problem) if event.is_move)
     if champion == release.version:
         return True, f"nothing changed since release {release.version}, which is the champion"
-    if wish.promote and release.decision != "pass" and not wish.why:
-        raise ReleaseError(f"Release {release.version} did not pass its gate: {release.decision}",
-                           where=f"{release.folder}/{release.run['report']}",
-                           fix="Read its report; to promote it all the same, say why with --why")
     if wish.promote:
+        _refuse_unexplained(release, wish)
         return True, wish.why or "promoted by hand"
     if release.decision != "pass":
         return False, f"the gate says {release.decision}: {release.run['decision'].get('reason', '')}"
@@ -164,6 +160,13 @@ def _record_event(settings: Settings, release: Release, action: Action, wish: Wi
     return add_event(Store(settings.release_store), release.problem, make_event)
 
 # %% ../../nbs/delivery/84_promotion.ipynb #c540b46a
+def _refuse_unexplained(release: Release, wish: Wish) -> None:
+    if release.decision != "pass" and not wish.why:
+        raise ReleaseError(f"Release {release.version} did not pass its gate: {release.decision}",
+                           where=f"{release.folder}/{release.run['report']}",
+                           fix="Read its report; to promote it all the same, say why with --why")
+
+
 def promote_release(settings: Settings, problem: str, version: int, wish: Wish) -> Event | None:
     """Make `version`, which was released before or elsewhere, the champion; return the event, or none if it is already.
 
@@ -172,9 +175,7 @@ def promote_release(settings: Settings, problem: str, version: int, wish: Wish) 
     """
     store = Store(settings.release_store)
     release = read_release(store, problem, version)
-    if release.decision != "pass" and not wish.why:
-        raise ReleaseError(f"Release {version} did not pass its gate: {release.decision}", where=release.folder,
-                           fix="Read its report; to promote it all the same, say why with --why")
+    _refuse_unexplained(release, wish)
     return None if find_champion(store, problem) == version else _move_champion(settings, release, "promote", wish)
 
 # %% ../../nbs/delivery/84_promotion.ipynb #d64ef119

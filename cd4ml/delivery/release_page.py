@@ -171,7 +171,7 @@ def _render_decision(release: Release) -> str:
 
 def _describe_state(release: Release, events: Sequence[Event]) -> str:
     """Return in words whether `release` serves, by the `events` that concern it."""
-    moves = [event for event in events if event.action != "refuse"]
+    moves = [event for event in events if event.is_move]
     if not moves:
         return "It has never served."
     last = moves[-1]
@@ -183,4 +183,4 @@ def _describe_state(release: Release, events: Sequence[Event]) -> str:
 def list_events(history: Sequence[Event], version: int) -> list[Event]:
     """Return the events that concern a release: its own, and those by which another took its place."""
     return [one for one in history
-            if one.version == version or (one.previous == version and one.action != "refuse")]
+            if one.version == version or (one.previous == version and one.is_move)]

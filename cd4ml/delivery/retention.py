@@ -79,7 +79,7 @@ class Prune:
 def explain_stay(releases: Sequence[Release], history: Sequence[Event], tags: Mapping[int, str],
                  keep: int) -> dict[int, str]:
     """Return why each of `releases` that stays does, by version; `tags` are the names of tags by version."""
-    moves = [event.version for event in history if event.action != "refuse"]
+    moves = [event.version for event in history if event.is_move]
     served = list(dict.fromkeys(reversed(moves)))
     known = sorted(release.version for release in releases)
     reasons = dict.fromkeys(known[len(known) - min(keep, len(known)):], f"among the newest {keep}")

@@ -59,12 +59,12 @@ class Shelf:
     @property
     def champion(self) -> int | None:
         """Return the version that serves, if any."""
-        return next((event.version for event in reversed(self.history) if event.action != "refuse"), None)
+        return next((event.version for event in reversed(self.history) if event.is_move), None)
 
     @property
     def served(self) -> set[int]:
         """Return the versions that serve or served."""
-        return {event.version for event in self.history if event.action != "refuse"}
+        return {event.version for event in self.history if event.is_move}
 
     @functools.cached_property
     def metric(self) -> str:
@@ -229,7 +229,7 @@ def _seal_shelf(works: Works, shelf: Shelf) -> list[Any]:
 
 def _describe_shelf(works: Works, shelf: Shelf) -> dict[str, Any]:
     rows = list_rows(works, shelf)
-    since = next((event.at[:10] for event in reversed(shelf.history) if event.action != "refuse"), "")
+    since = next((event.at[:10] for event in reversed(shelf.history) if event.is_move), "")
     monitored = f"{shelf.problem.name}/production/index.html" in works.build.wanted
     return {"problem": shelf.problem, "rows": rows, "champion": next((row for row in rows if row["champion"]), None),
             "metric": name_metric(shelf.metric) if shelf.metric else "Metric", "plot": shelf.plot,

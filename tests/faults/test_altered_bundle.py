@@ -14,10 +14,10 @@ from cd4ml.base.errors import Cd4mlError, ReleaseError
 from cd4ml.base.settings import Settings, load_settings
 from cd4ml.base.store import Store
 from cd4ml.delivery.archive import pack_release, read_archive, unpack_archive
-from cd4ml.delivery.history import Event, find_champion
+from cd4ml.delivery.history import Event, examine_history, find_champion
 from cd4ml.delivery.manifest import read_manifest, read_schema
 from cd4ml.delivery.promotion import Wish, promote_release, roll_back
-from cd4ml.delivery.release import examine_all, examine_history, examine_release, read_rival, sign_release
+from cd4ml.delivery.release import examine_all, examine_release, read_rival, sign_release
 from cd4ml.production.champion import load_champion
 
 SAMPLES = Path(__file__).parents[1] / "data" / "releases"

@@ -23,7 +23,7 @@ from cd4ml.delivery.hosting import Parcel, Target
 from cd4ml.delivery.manifest import Release
 from cd4ml.delivery.promotion import Wish, roll_back
 from cd4ml.delivery.publication import publish_files
-from cd4ml.delivery.release import _claim_version, _write_claim, list_releases, read_release, verify_release
+from cd4ml.delivery.release import _claim_version, list_releases, read_release, verify_release, write_claim
 from cd4ml.delivery.retention import Removal, apply_prune, explain_stay, plan_prune
 
 NOW = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
@@ -90,7 +90,7 @@ def keep_release(store):
     """Write a release in the order of `write_bundle`: the claim, the files, then the manifest."""
     version = _claim_version(store, "toy", NOW)
     files = {**FILES, "params.json": json.dumps({"version": version}).encode()}
-    files["claim.json"] = _write_claim(NOW.isoformat())
+    files["claim.json"] = write_claim(NOW.isoformat())
     release = Release("toy", version, "2026-01-02", "binary", "y", (), (), RUN, {}, None,
                       {path: hash_bytes(data) for path, data in files.items()})
     for path, data in files.items():
