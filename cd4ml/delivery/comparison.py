@@ -207,7 +207,7 @@ def _compare_environments(pair: tuple[Subject, Subject]) -> tuple[tuple[Change, 
     locks = [one.read("requirements.lock") for one in pair]
     notes = [f"The lock is not {_place(one)}: packages cannot be compared."
              for one, lock in zip(pair, locks, strict=True) if lock is None]
-    pins = [{} if notes else read_pins((lock or b"").decode()) for lock in locks]
+    pins = [{} if notes or locks[0] == locks[1] else read_pins((lock or b"").decode()) for lock in locks]
     before, after = ({"Python": one.run.get("provenance", {}).get("python"), "packages": pinned}
                      for one, pinned in zip(pair, pins, strict=True))
     changes = tuple(Change(one.name.removeprefix("packages."), one.before, one.after)

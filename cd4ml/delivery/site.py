@@ -111,12 +111,13 @@ def _read_stamps(store: Store, release: Release) -> list[Any]:
 # %% ../../nbs/delivery/90_site.ipynb #c1c005e5
 @dataclass
 class Works:
-    """Hold what pages are made with: the build, the workbench, its commits, and the last bundles that were read."""
+    """Hold what pages are made with: build, workbench, its commits, the last bundles read and comparison made."""
 
     build: Build
     root: Path
     commits: set[str] = field(default_factory=set)
     bundles: dict[tuple[str, int], VerifiedBundle] = field(default_factory=dict)
+    compared: tuple[Any, Changes] | None = None
 
     def read(self, shelf: Shelf, version: int) -> VerifiedBundle:
         """Return a bundle as far as it can be verified; each is wanted a few times in a row."""
@@ -128,14 +129,18 @@ class Works:
         return found
 
     def compare(self, shelf: Shelf, before: int, after: int) -> Changes:
-        """Return what changed between two releases on the shelf."""
-        return compare_subjects(self.read(shelf, before).take(), self.read(shelf, after).take(), self.root)
+        """Return what changed between two releases on the shelf; two pages want the same in a row."""
+        key = (shelf.problem.name, before, after)
+        if not self.compared or self.compared[0] != key:
+            first, second = self.read(shelf, before).take(), self.read(shelf, after).take()
+            self.compared = key, compare_subjects(first, second, self.root)
+        return self.compared[1]
 
     def tell_commit(self, shelf: Shelf, version: int) -> bool:
         """Tell whether the clone has the commit of a release: it decides whether its modules can be compared."""
         return shelf.releases[version].run["provenance"]["commit"] in self.commits
 
-
+# %% ../../nbs/delivery/90_site.ipynb #873d84d0
 def make_releases(works: Works, shelf: Shelf) -> None:
     """Make the page of each release on the shelf, and those on which it is compared with others, where needed."""
     versions, whole = shelf.versions, sorted(shelf.releases)

@@ -83,7 +83,15 @@ def test_headings_are_listed_with_their_words():
     "<style scoped>p {}</style>", "<svg><title>a</title></svg>", "<title><b></title></b>", "<style><b></style></b>",
     "<script>'<p>'</script>x", "<script src=a></script>", "<svg/>", "<!-- <p> -->x", "<!--> <p> -->x",
     "<!doctype html><p>x", "<![CDATA[ x ]]>", "<textarea><p></textarea>", '<a href="x?a=1&b=2">y</a>',
-    '<p title="a>b">c', "<p/ id=a>x", "</p >x", "</>x", "<1>x", "<p", '<p id="a" id="b">', ""])
+    '<p title="a>b">c', "<p/ id=a>x", "</p >x", "</>x", "<1>x", "<p", '<p id="a" id="b">', "",
+    '<svg id="a"><style type="text/css">*{b: c}</style><g id="b" style="clip-path: url(#a)"/><use href="#b"/></svg>',
+    '<svg><g id="a"/><g id="a"/></svg><svg><text title="a > b">id="a" > #a</text><g id="a"/></svg><a href="#a">b</a>',
+    "<svg><style>#a {}</style><g id='a'/></svg>", '<svg><style>*{}</style><style>#a {}</style><g id="a"/></svg>',
+    "<svg><text>&nbsp;</text></svg>", "<svg><!-- <g> --><g/></svg>x", "<svg><svg></svg><g/></svg><p>x",
+    "<svg><!--><script>a</script>--></svg>", "<svg><script>a</script></svg>", "<svg><g></svg><p>x</p></svg>",
+    "<pre><span>a</span> &lt;<span class=\"k\">b</span></pre>", "<pre><span>a</pre>b</span>", "<pre><b>a</b></pre>",
+    "<pre></span><span></pre>", "<style><pre>a</pre></style>", '<pre><span id="a">b</span></pre><a href="#a">c</a>',
+    "<style><svg></svg></style>", "<h1>a<svg><path/></svg></h1>", '<svg><a href="#b"/></svg><p id="b">c'])
 def test_the_quick_way_gives_what_the_parser_gives(page, monkeypatch):
     from cd4ml.delivery import excerpt
 
