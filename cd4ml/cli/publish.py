@@ -112,12 +112,14 @@ def prune_releases(settings: "Settings", problem: str, keep: int, yes: bool, now
     from cd4ml.base.store import Store
     from cd4ml.delivery.history import read_history
     from cd4ml.delivery.provenance import read_who
-    from cd4ml.delivery.release import list_releases
+    from cd4ml.delivery.release import survey_releases
     from cd4ml.delivery.retention import Removal, apply_prune, explain_stay, plan_prune
     from cd4ml.delivery.tag import list_tagged
 
     store = Store(settings.release_store)
-    found = list_releases(store, problem)
+    found, damaged = survey_releases(store, problem)
+    for error in damaged.values():  # what it was judged against is not known, so nothing is removed
+        raise error
     stays = explain_stay(found, read_history(store, problem), list_tagged(settings.root, store, problem), keep)
     plan = plan_prune(store, problem, {one.version for one in found}, stays, now)
     write_plan(get_console(stderr=True), plan)

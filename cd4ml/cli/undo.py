@@ -80,20 +80,22 @@ def show_releases(settings: "Settings", problem: str, at: str, as_json: bool) ->
     from cd4ml.base.store import Store
     from cd4ml.delivery.history import find_champion
     from cd4ml.delivery.promotion import find_fault
-    from cd4ml.delivery.release import list_releases
+    from cd4ml.delivery.release import survey_releases
 
     store = Store(settings.release_store)
-    champion, found, fault = find_champion(store, problem), list_releases(store, problem), find_fault(settings, problem)
+    champion, (found, damaged) = find_champion(store, problem), survey_releases(store, problem)
+    faults = [fault for fault in (find_fault(settings, problem), *(f"{error.what}: {error.where}" for error in
+                                                                   damaged.values())) if fault]
     rows = [{"version": one.version, "champion": one.version == champion, "decision": one.decision,
              "created": one.created, "variant": one.run["variant"], "metrics": one.run["metrics"],
              "bundle": f"{store.url}/{one.folder}"} for one in found]
-    show_result(as_json, {"problem": problem, "champion": champion, "releases": rows, "warning": fault},
-                lambda console: write_releases(console, rows, fault))
+    told = {"problem": problem, "champion": champion, "releases": rows, "warning": "; ".join(faults)}
+    show_result(as_json, told, lambda console: write_releases(console, rows, faults))
 
 # %% ../../nbs/cli/14_undo.ipynb #ff11f83f
-def write_releases(console: "Console", rows: list[dict[str, Any]], fault: str) -> None:
-    """Write releases as a table, newest first, and what is wrong with the mirror in MLflow."""
-    if not rows:
+def write_releases(console: "Console", rows: list[dict[str, Any]], faults: list[str]) -> None:
+    """Write releases as a table, newest first, and what is wrong with others or with the mirror in MLflow."""
+    if not rows and not faults:
         console.print("No releases yet. Make the first: cd4ml release PROBLEM")
         return
     cells = []
@@ -103,7 +105,7 @@ def write_releases(console: "Console", rows: list[dict[str, Any]], fault: str) -
         cells.append(("★" if row["champion"] else "", row["version"], row["decision"], headline, row["variant"],
                       row["created"]))
     console.print(make_table("", ["", "version", "decision", "headline", "variant", "created"], cells))
-    if fault:
+    for fault in faults:
         console.print(f"warning: {fault}", markup=False)
 
 # %% ../../nbs/cli/14_undo.ipynb #8ce4f067

@@ -70,8 +70,9 @@ def lab(context: typer.Context) -> None:
     os.execve(sys.executable, command, environ)  # signals reach JupyterLab itself, and nothing is left behind
 
 # %% ../../nbs/cli/40_workbench.ipynb #b93bb496
-CleanOption = Annotated[int | None, typer.Option("--clean", min=0, metavar="DAYS",
-                                                 help="Remove finished steps that were not of use for so many days.")]
+CleanOption = Annotated[int | None, typer.Option(
+    "--clean", min=0, metavar="DAYS",
+    help="Remove finished steps and built environments that were not of use for so many days.")]
 
 
 def doctor(clean: CleanOption = None, as_json: JsonOption = False) -> None:
@@ -81,13 +82,13 @@ def doctor(clean: CleanOption = None, as_json: JsonOption = False) -> None:
     """
     from cd4ml.base.settings import load_settings
     from cd4ml.delivery.checkup import Finding, examine_workbench
-    from cd4ml.delivery.cleaning import clean_steps
+    from cd4ml.delivery.cleaning import clean_store
 
     settings, cleaned = load_settings(), []
     if clean is not None:
-        done = clean_steps(settings, time.time() - clean * 86400)
-        cleaned = [Finding("cleaning", True, f"{done.steps} steps and {done.drafts} drafts removed, "
-                                             f"{done.freed / 1e6:,.0f} MB freed")]
+        done = clean_store(settings, time.time() - clean * 86400)
+        cleaned = [Finding("cleaning", True, f"{done.steps} steps, {done.drafts} drafts and {done.environments} "
+                                             f"environments removed, {done.freed / 1e6:,.0f} MB freed")]
     findings = [*cleaned, *examine_workbench(settings)]
     healthy = all(one.is_good for one in findings)
     rows = [("✔" if one.is_good else "✘", one.subject, one.finding, one.fix) for one in findings]

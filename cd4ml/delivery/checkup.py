@@ -24,7 +24,7 @@ from .ledger import list_holdouts, list_uses
 from .promotion import mirror_registry
 from .provenance import read_lock
 from .history import find_champion
-from .release import list_releases, verify_release
+from .release import survey_releases, verify_release
 from .tracking import connect_mlflow
 from ..model.problem import find_problem, list_problems
 
@@ -128,7 +128,9 @@ def _check_problems(settings: Settings) -> Iterator[Finding]:
         problem = find_problem(name, settings.package)
         for dataset in problem.datasets:
             verify_file(dataset, settings.root)
-        releases = list_releases(store, name)
+        releases, damaged = survey_releases(store, name)
+        for error in damaged.values():
+            raise error
         for release in releases:
             verify_release(store, release)
         mended = mirror_registry(settings, name)

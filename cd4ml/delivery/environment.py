@@ -53,6 +53,7 @@ def build_environment(lock: Path, place: Path) -> Path:
     place.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(place / f"{folder.name}.lock"):
         if stamp.is_file() and python.exists():
+            os.utime(stamp)  # it is of use
             return python
         shutil.rmtree(folder, ignore_errors=True)
         try:
@@ -64,7 +65,7 @@ def build_environment(lock: Path, place: Path) -> Path:
             raise
     return python
 
-
+# %% ../../nbs/delivery/24_environment.ipynb #415bd0f6
 def _list_commands(folder: Path, lock: Path) -> Iterator[list[str]]:
     python, uv = str(folder / "bin" / "python"), find_uv()
     if uv:

@@ -91,11 +91,16 @@ def release_problem(order: Order, wish: Wish) -> Outcome:
     moves = promoted and find_champion(store, problem) != release.version
     if moves:
         _move_champion(settings, release, "promote", replace(wish, why=wish.why or reason))
-    elif release.decision != "pass" and found is None:
+    elif release.decision != "pass" and not _is_told(store, release):
         _record_event(settings, release, "refuse", replace(wish, why=wish.why or reason))
     warning = follow_champion(settings, problem) if moves or found is None else ""
     return Outcome(problem, release.version, release.decision, promoted, f"{store.url}/{release.folder}",
                    f"{store.url}/{release.folder}/{release.run['report']}", reason, found is None, run, warning)
+
+
+def _is_told(store: Store, release: Release) -> bool:
+    """Tell whether the history knows of `release`: a kill between its manifest and its event left that untold."""
+    return any(event.version == release.version for event in read_history(store, release.problem))
 
 
 def watch_champion(order: Order) -> Order:

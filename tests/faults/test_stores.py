@@ -324,3 +324,58 @@ def test_of_two_promotes_at_once_both_are_in_the_history_and_the_last_one_serves
         assert history[-1].previous == history[-2].champion
         look(released, history[-1].version)
     released.call_json("rollback", "iris", "1")
+
+
+@pytest.mark.slow
+def test_two_releases_that_promote_at_once_are_both_whole_and_both_in_the_history(released):
+    store = Store(str(released.folder / "releases"))
+    known = {one.version for one in list_releases(store, "iris")}
+    makers = [released.start("release", "iris", "-p", f"train.C={c}", "--promote", "--why", "at once", "--json")
+              for c in (0.31, 0.32)]
+    made = set()
+    for maker in makers:
+        out, err = maker.communicate(timeout=600)
+        assert maker.returncode == 0, err
+        made.add(json.loads(out)["version"])
+    assert len(made - known) == 2
+    history = read_history(store, "iris")
+    assert {event.version for event in history[-2:]} == made
+    assert history[-1].previous == history[-2].version
+    look(released, history[-1].version)
+    released.call_json("rollback", "iris", "1")
+
+
+@pytest.mark.slow
+def test_a_refusal_that_a_kill_left_untold_is_told_by_the_next_run_and_only_once(released):
+    store = Store(str(released.folder / "releases"))
+    words = ("release", "iris", "-p", "train.C=0.00001", "-p", "evaluate.rules=[{metric: accuracy, at_least: 0.99}]")
+    version = released.call_json(*words, code=1)["version"]
+    told = read_history(store, "iris")[-1]
+    assert (told.action, told.version) == ("refuse", version)
+    newest = store.list("iris/history")[-1]
+    store.delete(newest)
+    assert read_history(store, "iris")[-1].version != version
+    for _ in range(2):
+        assert released.call_json(*words, code=1)["version"] == version
+        assert [event.action for event in read_history(store, "iris") if event.version == version] == ["refuse"]
+    look(released, 1)
+
+
+@pytest.mark.slow
+def test_a_damaged_manifest_is_named_and_stops_no_other_release(released):
+    store = Store(str(released.folder / "releases"))
+    whole = store.read("iris/2/manifest.json")
+    store.write("iris/2/manifest.json", whole.replace(b'"', b"'", 1))
+    told = released.call_json("releases", "iris")
+    assert 2 not in [row["version"] for row in told["releases"]]
+    assert "iris/2/manifest.json" in told["warning"]
+    assert "iris/2/manifest.json" in released.call("releases", "iris")[1]
+    assert released.call_json("release", "iris", "-p", "train.C=0.29")["decision"] == "pass"
+    for words in (("releases", "iris", "--prune", "--yes"), ("rollback", "iris", "2")):
+        code, _, err = released.call(*words)
+        assert code == 2
+        assert "manifest" in err
+    found = released.call_json("doctor", code=2)["findings"]
+    assert [one["subject"] for one in found if not one["is_good"]] == ["iris/2/manifest.json"]
+    store.write("iris/2/manifest.json", whole)
+    look(released, 1)

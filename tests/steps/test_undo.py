@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -179,8 +180,15 @@ def test_ctrl_c_ends_what_runs_and_leaves_nothing(bench):
     process.communicate(timeout=60)
     assert process.returncode == 130
     check_tidy(bench)
+    ends = time.monotonic() + 20
+    while list_workers(place) and time.monotonic() < ends:
+        time.sleep(0.1)
+    assert not list_workers(place), "no process works there any more"
+
+
+def list_workers(place):
     running = [Path(f"/proc/{pid}/cwd") for pid in os.listdir("/proc") if pid.isdigit()]
-    assert not [path for path in running if is_below(path, place)], "no process works there any more"
+    return [path for path in running if is_below(path, place)]
 
 
 def is_below(path, place):
