@@ -8,12 +8,13 @@ __all__ = ['Kind', 'LONG', 'MANY', 'CellChange', 'compare_notebooks', 'find_comm
 # %% ../../nbs/delivery/29_cells.ipynb #08329b23
 import difflib
 import re
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
+from ..base.errors import ReleaseError
+from .git import ask_git, run_git
 from .notebooks import has_tag, parse_notebook
 
 # %% ../../nbs/delivery/29_cells.ipynb #3d7b33b6
@@ -95,16 +96,8 @@ def _tell_change(name: str, old: _Cell | None, new: _Cell | None) -> CellChange:
 def find_commits(root: Path, commits: Iterable[str]) -> set[str]:
     """Return those of `commits` that the clone around `root` has; what is no whole hash is none of them."""
     asked = [one for one in dict.fromkeys(commits) if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", one)]
-    told = _ask_git(root, "cat-file", "--batch-check", given="".join(f"{one}^{{commit}}\n" for one in asked))
-    return {line.split()[0].decode() for line in (told or b"").splitlines() if line.split()[1:2] == [b"commit"]}
-
-
-def _ask_git(root: Path, *words: str, given: str = "") -> bytes | None:
-    try:
-        done = subprocess.run(["git", *words], cwd=root, input=given.encode(), capture_output=True, timeout=60)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None
+    told = ask_git(root, "cat-file", "--batch-check", given="".join(f"{one}^{{commit}}\n" for one in asked).encode())
+    return {line.split()[0] for line in told.splitlines() if line.split()[1:2] == ["commit"]}
 
 # %% ../../nbs/delivery/29_cells.ipynb #c771b958
 def compare_modules(root: Path, before: str, after: str) -> tuple[CellChange, ...]:
@@ -112,8 +105,8 @@ def compare_modules(root: Path, before: str, after: str) -> tuple[CellChange, ..
 
     A notebook that is there on one side only has all its cells added, or removed. One that cannot be read is left out.
     """
-    listed = _ask_git(root, "diff", "--name-only", "--no-renames", "-z", "--relative", before, after, "--", "nbs")
-    paths = [path for path in (listed or b"").decode("utf-8", "replace").split("\0") if path.endswith(".ipynb")]
+    listed = ask_git(root, "diff", "--name-only", "--no-renames", "-z", "--relative", before, after, "--", "nbs")
+    paths = [path for path in listed.split("\0") if path.endswith(".ipynb")]
     found: list[CellChange] = []
     for path in paths:
         pair = [_read_at(root, commit, path) for commit in (before, after)]
@@ -124,10 +117,9 @@ def compare_modules(root: Path, before: str, after: str) -> tuple[CellChange, ..
 
 
 def _read_at(root: Path, commit: str, path: str) -> dict[str, Any] | None:
-    data = _ask_git(root, "show", "--no-textconv", f"{commit}:./{path}")
     try:
-        return parse_notebook(data.decode()) if data is not None else None
-    except (ValueError, KeyError, TypeError, AttributeError):
+        return parse_notebook(run_git(root, "show", "--no-textconv", f"{commit}:./{path}"))
+    except (ReleaseError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

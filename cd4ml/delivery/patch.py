@@ -8,13 +8,14 @@ __all__ = ['SECRET_NAME', 'SECRET_FILE', 'PRIVATE_KEY', 'LIMIT', 'list_secrets',
 # %% ../../nbs/delivery/22_patch.ipynb #97c2428c
 import os
 import re
-import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..base.errors import ReleaseError
 from ..base.secrets import SHORTEST, Redactor, has_secret
+from .git import read_git, run_git
 
 # %% ../../nbs/delivery/22_patch.ipynb #4c9384b2
 SECRET_NAME = re.compile(r"(SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|(API|ACCESS|PRIVATE|SIGNING)_?KEYS?)", re.I)
@@ -35,29 +36,23 @@ def is_secret_file(path: str, data: bytes, redactor: Redactor) -> bool:
     return bool(SECRET_FILE.search(path) or PRIVATE_KEY.search(data)) or has_secret(data, redactor)
 
 # %% ../../nbs/delivery/22_patch.ipynb #4410b392
-def _call_git(root: Path, *words: str, environ: Mapping[str, str] | None = None, given: bytes = b"") -> bytes:
-    surroundings = {**os.environ, "GIT_LITERAL_PATHSPECS": "1", **(environ or {})}
-    return subprocess.run(["git", *words], cwd=root, env=surroundings, input=given, capture_output=True, timeout=120,
-                          check=True).stdout
-
-
 def _list_changed(root: Path) -> list[str]:
-    changed = _call_git(root, "diff", "--name-only", "--no-renames", "--no-ext-diff", "-z", "HEAD")
-    untracked = _call_git(root, "ls-files", "--others", "--exclude-standard", "-z")
+    changed = read_git(root, "diff", "--name-only", "--no-renames", "--no-ext-diff", "-z", "HEAD")
+    untracked = read_git(root, "ls-files", "--others", "--exclude-standard", "-z")
     names = os.fsdecode(changed + untracked).split("\0")
     return sorted({name for name in names if name and not name.endswith("/")})  # the latter: a repository within
 
 
 def _make_patch(root: Path, paths: Sequence[str]) -> bytes:
-    objects = os.fsdecode(_call_git(root, "rev-parse", "--path-format=absolute", "--git-path", "objects")).strip()
+    objects = run_git(root, "rev-parse", "--path-format=absolute", "--git-path", "objects")
     others = os.environ.get("GIT_ALTERNATE_OBJECT_DIRECTORIES", "")
     with tempfile.TemporaryDirectory() as folder:
         environ = {"GIT_INDEX_FILE": f"{folder}/index", "GIT_OBJECT_DIRECTORY": folder,
                    "GIT_ALTERNATE_OBJECT_DIRECTORIES": os.pathsep.join(filter(None, (objects, others)))}
-        _call_git(root, "read-tree", "HEAD", environ=environ)
-        _call_git(root, "add", "--all", "--pathspec-from-file=-", "--pathspec-file-nul", environ=environ,
+        read_git(root, "read-tree", "HEAD", environ=environ)
+        read_git(root, "add", "--all", "--pathspec-from-file=-", "--pathspec-file-nul", environ=environ,
                   given=os.fsencode("\0".join(paths)))
-        return _call_git(root, "-c", "core.quotePath=true", "diff", "--cached", "--binary", "--full-index",
+        return read_git(root, "-c", "core.quotePath=true", "diff", "--cached", "--binary", "--full-index",
                          "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color", "--src-prefix=a/",
                          "--dst-prefix=b/", "HEAD", environ=environ)
 
@@ -81,11 +76,11 @@ def read_changes(root: Path, redactor: Redactor, limit: int = LIMIT) -> Changes 
     The patch holds neither files with a secret of `redactor` nor more than `limit` bytes; the note names what it lacks.
     """
     try:
-        top = Path(os.fsdecode(_call_git(root, "rev-parse", "--show-toplevel")).rstrip("\n"))
-        commit = _call_git(top, "rev-parse", "HEAD").decode().strip()
+        top = Path(run_git(root, "rev-parse", "--show-toplevel"))
+        commit = run_git(top, "rev-parse", "HEAD")
         paths = _list_changed(top)
         return _collect_changes(top, commit, paths, redactor, limit) if paths else None
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, ReleaseError):
         return None
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..base.fingerprint import hash_bytes
+from .git import ask_git
 
 # %% ../../nbs/delivery/20_provenance.ipynb #922b19a9
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ def read_provenance(root: Path, environ: Mapping[str, str]) -> Provenance:
     """Return the provenance of a run in the workbench at `root`; in CI, the person who started the job."""
     lock = root / "requirements.lock"
     return Provenance(
-        commit=_ask_git(root, "rev-parse", "HEAD"),
-        is_dirty=bool(_ask_git(root, "status", "--porcelain", "--untracked-files=normal")),
+        commit=ask_git(root, "rev-parse", "HEAD"),
+        is_dirty=bool(ask_git(root, "status", "--porcelain", "--untracked-files=normal")),
         lock=hash_bytes(lock.read_bytes()) if lock.is_file() else "",
         python=platform.python_version(),
         who=read_who(environ),
@@ -41,16 +42,6 @@ def read_provenance(root: Path, environ: Mapping[str, str]) -> Provenance:
     )
 
 # %% ../../nbs/delivery/20_provenance.ipynb #cf9a2530
-def _ask_git(root: Path, *words: str) -> str:
-    import subprocess
-
-    try:
-        done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
 def read_who(environ: Mapping[str, str]) -> str:
     """Return the name of the person at work; in CI, of the one who started the job."""
     starters = ("CD4ML_WHO", "GITHUB_ACTOR", "GITLAB_USER_LOGIN", "CIRCLE_USERNAME", "BUILD_USER")

@@ -30,13 +30,14 @@ from ..base.settings import KEYS, Settings
 from ..base.store import Store
 from .cache import find_home
 from .environment import build_environment, list_differences
+from .git import ask_git, run_git
 from .ledger import list_uses
 from .manifest import Release
 from .provenance import read_who
 from .release import read_file, read_release, verify_release
 from .results import read_record
 from .sameness import Check, Side, compare_sides
-from .undo import Code, find_code, run_git
+from .undo import Code, find_code
 from ..model.problem import find_problem
 
 # %% ../../nbs/delivery/87_reproduction.ipynb #ab387eac
@@ -130,7 +131,7 @@ def open_place(settings: Settings, code: Code) -> Iterator[Place]:
 
 def _remove(top: Path, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    run_git(top, "worktree", "prune", "--expire", "now", may_fail=True)
+    ask_git(top, "worktree", "prune", "--expire", "now")
 
 
 def _is_running(pid: int) -> bool:

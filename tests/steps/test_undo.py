@@ -12,9 +12,10 @@ import pytest
 
 from cd4ml.base.fingerprint import hash_bytes
 from cd4ml.base.store import Store
+from cd4ml.delivery.git import run_git
 from cd4ml.delivery.release import read_release
 from cd4ml.delivery.reproduction import list_reproductions
-from cd4ml.delivery.undo import PATCH, run_git
+from cd4ml.delivery.undo import PATCH
 
 pytestmark = pytest.mark.slow
 SIGNED = ("-c", "user.name=ada", "-c", "user.email=ada@example.org")

@@ -13,6 +13,7 @@ from cd4ml.base.errors import ReleaseError
 from cd4ml.base.fingerprint import hash_bytes
 from cd4ml.base.settings import load_settings
 from cd4ml.base.store import Store
+from cd4ml.delivery.git import run_git
 from cd4ml.delivery.history import find_champion
 from cd4ml.delivery.ledger import Use, list_uses, preview_use, record_use
 from cd4ml.delivery.manifest import Release
@@ -27,7 +28,7 @@ from cd4ml.delivery.reproduction import (
     record_reproduction,
 )
 from cd4ml.delivery.sameness import Check
-from cd4ml.delivery.undo import Code, run_git
+from cd4ml.delivery.undo import Code
 
 DONE = Reproduction("iris", 2, "2026-01-02", "ada", "1" * 40, False, "here", 0.0, 1.0,
                     (Check("model", "equal", "a", "a"), Check("accuracy", "near", "0.9", "0.9")))

@@ -10,9 +10,10 @@ from cd4ml.base.errors import ReleaseError
 from cd4ml.base.fingerprint import hash_bytes
 from cd4ml.base.settings import load_settings
 from cd4ml.base.store import Store
+from cd4ml.delivery.git import run_git
 from cd4ml.delivery.manifest import Release
 from cd4ml.delivery.promotion import find_fault
-from cd4ml.delivery.undo import NOTE, PATCH, find_code, follow_behind, prepare_branch, run_git
+from cd4ml.delivery.undo import NOTE, PATCH, find_code, follow_behind, prepare_branch
 
 SIGNED = ("-c", "user.name=ada", "-c", "user.email=ada@example.org")
 
