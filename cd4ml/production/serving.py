@@ -6,6 +6,7 @@
 __all__ = ['ServeOptions', 'Service', 'answer_rows', 'Metrics', 'make_app', 'describe_release', 'read_keys', 'serve_problem']
 
 # %% ../../nbs/production/10_serving.ipynb #833be293
+import asyncio
 import contextlib
 import datetime as dt
 import functools
@@ -27,7 +28,8 @@ from ..delivery.history import find_champion
 from ..model.problem import Task, find_problem
 from ..model.training import predict_rows
 from .champion import Champion, ChampionWatch
-from .predictions import Prediction, PredictionLog, find_log, make_id
+from .journal import Journal
+from .predictions import Prediction, PredictionLog, find_log, make_id, make_row
 from .requests import Feature, RequestError, make_frame, read_rows
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ class Service:
     def __init__(self, settings: Settings, problem: str, options: ServeOptions):
         self.problem, self.options = problem, options
         self.watch = ChampionWatch(Store(settings.release_store), problem)
-        self.log = PredictionLog(find_log(settings.prediction_log))
+        self.journal = Journal(PredictionLog(find_log(settings.prediction_log)))
         self.metrics = Metrics()
 
     def find_champion(self) -> Champion:
@@ -62,18 +64,27 @@ class Service:
                                "no champion", fix=f"cd4ml release {self.problem}")
         return champion
 
-    def answer_request(self, body: bytes) -> dict[str, Any]:
+    async def answer_request(self, body: bytes) -> dict[str, Any]:
         """Return the answer to the request `body`, after it was logged."""
         began, at = time.perf_counter(), self.options.clock()
         champion = self.find_champion()
-        rows = read_rows(body, champion.features, self.options.max_rows)
-        answers = answer_rows(champion.model, champion.features, cast(Task, champion.release.task), rows)
+        rows, answers = await asyncio.to_thread(self._predict, champion, body)
         request_id, version, seconds = make_id(at), champion.release.version, time.perf_counter() - began
-        self.log.append(logged := [Prediction(make_id(at), request_id, at, self.problem, version, row, answer, seconds)
-                                   for row, answer in zip(rows, answers, strict=True)])
+        logged = [Prediction(make_id(at), request_id, at, self.problem, version, row, answer, seconds)
+                  for row, answer in zip(rows, answers, strict=True)]
+        await self.journal.append([make_row(one) for one in logged])
         self.metrics.count_answers(self.problem, version, len(rows), time.perf_counter() - began)
         return {"problem": self.problem, "release": version, "request_id": request_id,
                 "predictions": [{"prediction_id": one.prediction_id, **one.answer} for one in logged]}
+
+    def _predict(self, champion: Champion, body: bytes) -> tuple[Sequence[Mapping[str, Any]], list[dict[str, Any]]]:
+        rows = read_rows(body, champion.features, self.options.max_rows)
+        return rows, answer_rows(champion.model, champion.features, cast(Task, champion.release.task), rows)
+
+    def close(self) -> None:
+        """Write what still waits to be logged, and close the log."""
+        self.journal.close()
+        self.journal.log.close()
 
 # %% ../../nbs/production/10_serving.ipynb #659c8721
 def answer_rows(model: Any, features: Sequence[Feature], task: Task,
@@ -145,7 +156,7 @@ def make_app(settings: Settings, problem: str, options: ServeOptions | None = No
         yield
         service.watch.stop()
         thread.join()
-        service.log.close()
+        service.close()
 
     app = FastAPI(title=f"cd4ml: {problem}", docs_url=None, redoc_url=None, lifespan=follow_history)
     app.state.service = service
@@ -157,7 +168,6 @@ def make_app(settings: Settings, problem: str, options: ServeOptions | None = No
 # %% ../../nbs/production/10_serving.ipynb #83f72511
 def _add_predict(app: "FastAPI", service: Service) -> None:
     from fastapi import Depends, Request
-    from fastapi.concurrency import run_in_threadpool
     from fastapi.openapi.utils import get_openapi
 
     check_key = _make_key_check(service.options.keys)
@@ -166,7 +176,7 @@ def _add_predict(app: "FastAPI", service: Service) -> None:
     async def predict(request: Request) -> dict[str, Any]:
         """Answer one row or many from the champion."""
         body = await _read_body(request, service.options.max_bytes)
-        return await run_in_threadpool(service.answer_request, body)
+        return await service.answer_request(body)
 
     def describe() -> dict[str, Any]:
         found = get_openapi(title=app.title, version="1", routes=app.routes)

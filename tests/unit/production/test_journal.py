@@ -1,0 +1,84 @@
+"""The journal when the file refuses rows, the disk is full, loops come and go, and very many ask at once."""
+
+import asyncio
+import datetime as dt
+from pathlib import Path
+
+import pytest
+
+from cd4ml.base.errors import StoreError
+from cd4ml.production.journal import MOST_ENTRIES, Journal
+from cd4ml.production.predictions import LogRow, Prediction, PredictionLog, make_row, read_predictions
+
+AT = dt.datetime(2013, 7, 1, 12, tzinfo=dt.UTC)
+
+
+def make_rows(name: str, count: int = 1, text: str = "") -> list[LogRow]:
+    return [make_row(Prediction(f"{name}-{i}", name, AT, "toy", 1, {"text": text}, {"prediction": i}, 0.01))
+            for i in range(count)]
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return Journal(PredictionLog(tmp_path / "log.db"))
+
+
+def read_ids(journal: Journal) -> list[str]:
+    return list(read_predictions(journal.log.path, "toy")["prediction_id"])
+
+
+async def append_all(journal: Journal, *requests: list[LogRow]) -> list[BaseException | None]:
+    return await asyncio.gather(*(journal.append(rows) for rows in requests), return_exceptions=True)
+
+
+def test_more_requests_than_a_commit_takes_and_large_ones(journal: Journal) -> None:
+    count = MOST_ENTRIES + 500
+    requests = [make_rows(f"r{i}", 1 + 400 * (i % 500 == 0)) for i in range(count)]
+    assert asyncio.run(append_all(journal, *requests)) == [None] * count
+    assert len(set(read_ids(journal))) == len(read_ids(journal)) == sum(map(len, requests))
+
+
+def test_a_request_that_is_refused_is_refused_whole_and_alone(journal: Journal) -> None:
+    asyncio.run(append_all(journal, make_rows("old")))
+    told = asyncio.run(append_all(journal, make_rows("a"), make_rows("new", 3) + make_rows("old"), make_rows("b")))
+    assert [type(one) for one in told] == [type(None), StoreError, type(None)]
+    assert set(read_ids(journal)) == {"old-0", "a-0", "b-0"}
+
+
+def test_a_full_disk_is_told_to_all_who_wait_and_later_requests_are_written(journal: Journal) -> None:
+    asyncio.run(append_all(journal, make_rows("first")))
+    connection = journal.log._connection
+    connection.execute(f"pragma max_page_count = {connection.execute('pragma page_count').fetchone()[0]}")
+    told = asyncio.run(append_all(journal, *(make_rows(f"r{i}", 5, "x" * 4000) for i in range(20))))
+    assert all(isinstance(one, StoreError) and "full" in str(one) for one in told)
+    connection.execute("pragma max_page_count = 100000")
+    assert asyncio.run(append_all(journal, make_rows("later"))) == [None]
+    assert read_ids(journal) == ["first-0", "later-0"]
+
+
+def test_a_request_that_was_given_up_is_logged_nevertheless(journal: Journal) -> None:
+    async def give_up() -> None:
+        journal.append(make_rows("gone")).cancel()
+        await journal.append(make_rows("here"))
+
+    asyncio.run(give_up())
+    assert read_ids(journal) == ["gone-0", "here-0"]
+
+
+def test_a_fault_of_the_thread_reaches_the_request_and_the_thread_goes_on(journal: Journal) -> None:
+    bad = asyncio.run(append_all(journal, [("too", "few")]))  # type: ignore[list-item]
+    assert isinstance(bad[0], StoreError)
+    assert asyncio.run(append_all(journal, make_rows("later"))) == [None]
+
+
+def test_a_loop_that_is_closed_meanwhile_stops_nobody(journal: Journal) -> None:
+    loop = asyncio.new_event_loop()
+
+    async def leave() -> None:
+        journal.append(make_rows("left"))
+
+    loop.run_until_complete(leave())
+    loop.close()
+    assert asyncio.run(append_all(journal, make_rows("later"))) == [None]
+    journal.close()
+    assert read_ids(journal) == ["left-0", "later-0"]
