@@ -6,6 +6,7 @@
 __all__ = ['Champion', 'load_champion', 'ChampionWatch']
 
 # %% ../../nbs/production/06_champion.ipynb #f58d5759
+import functools
 import logging
 import threading
 import time
@@ -18,6 +19,7 @@ from ..delivery.history import find_champion
 from ..delivery.manifest import Release
 from ..delivery.release import read_file, read_release, verify_release
 from ..model.training import load_model
+from .decoder import Decoder, make_decoder
 from .predictions import check_names
 from .requests import Feature, read_features
 
@@ -29,6 +31,16 @@ class Champion:
     release: Release
     model: Any
     features: tuple[Feature, ...]
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether the model answers rows as a request holds them, without a data frame."""
+        return hasattr(self.model, "answer_rows")
+
+    @functools.cached_property
+    def decoder(self) -> Decoder:
+        """What reads requests for this release."""
+        return make_decoder(self.features)
 
 
 def load_champion(store: Store, problem: str, version: int) -> Champion:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OWN_COLUMNS', 'LogRow', 'SCHEMA_VERSION', 'SCHEMA', 'CHUNK_ROWS', 'Prediction', 'make_id', 'check_names', 'find_log',
-           'PredictionLog', 'make_row', 'LogSummary', 'summarise_log', 'read_predictions']
+           'PredictionLog', 'make_row', 'to_milliseconds', 'LogSummary', 'summarise_log', 'read_predictions']
 
 # %% ../../nbs/production/00_predictions.ipynb #833be293
 import contextlib
@@ -174,11 +174,12 @@ class PredictionLog:
 # %% ../../nbs/production/00_predictions.ipynb #bf30b235
 def make_row(one: Prediction) -> LogRow:
     """Return `one` as the log keeps it; raise `ValueError` if it holds a number that JSON cannot say."""
-    return (one.prediction_id, one.request_id, _to_milliseconds(one.at), one.problem, one.release,
+    return (one.prediction_id, one.request_id, to_milliseconds(one.at), one.problem, one.release,
             json.dumps(one.features, allow_nan=False), json.dumps(one.answer, allow_nan=False), one.seconds)
 
 
-def _to_milliseconds(at: dt.datetime) -> int:
+def to_milliseconds(at: dt.datetime) -> int:
+    """Return `at` as the log keeps it: milliseconds since 1970."""
     return int(at.timestamp() * 1000)
 
 
@@ -231,8 +232,8 @@ def read_predictions(path: Path, problem: str, since: dt.datetime | None = None,
     """
     import pandas as pd
 
-    low = -(2**62) if since is None else _to_milliseconds(since)
-    high = 2**62 if until is None else _to_milliseconds(until)
+    low = -(2**62) if since is None else to_milliseconds(since)
+    high = 2**62 if until is None else to_milliseconds(until)
     rows = _select(path, "select prediction_id, request_id, at, release, seconds, answer, features from predictions "
                          "where problem = ? and at >= ? and at < ? order by at, rowid", (problem, low, high))
     df = pd.DataFrame([row[:5] for row in rows], columns=list(OWN_COLUMNS[:5]))

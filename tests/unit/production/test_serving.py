@@ -12,7 +12,7 @@ from cd4ml.delivery.manifest import Release
 from cd4ml.production.champion import Champion
 from cd4ml.production.predictions import summarise_log
 from cd4ml.production.requests import read_features
-from cd4ml.production.serving import make_app, read_keys
+from cd4ml.production.serving import make_app
 
 ROOT = Path(__file__).parents[3]
 
@@ -49,8 +49,3 @@ def test_a_failing_model_is_told_without_its_trace(client: TestClient, tmp_path:
     assert "secret" not in reply.text
     assert summarise_log(tmp_path / "log.db", "toy").count == 0
     assert f'status="{status}"' in client.get("/metrics").text
-
-
-def test_keys_are_trimmed_and_loopback_needs_none() -> None:
-    assert read_keys("127.9.9.9", {}) == read_keys("localhost", {}) == ()
-    assert read_keys("0.0.0.0", {"CD4ML_API_KEYS": " a ,,b"}) == ("a", "b")
