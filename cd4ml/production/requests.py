@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Kind', 'KINDS', 'Feature', 'read_features', 'list_features', 'Fault', 'check_rows', 'is_time', 'make_frame',
-           'RequestError', 'read_rows']
+           'RequestError', 'read_rows', 'refuse_faults']
 
 # %% ../../nbs/production/04_requests.ipynb #5ab355b1
 import datetime as dt
@@ -168,8 +168,13 @@ def read_rows(body: bytes, features: Sequence[Feature], max_rows: int) -> list[M
     if len(rows) > max_rows:
         raise RequestError(413, "The request has too many rows", expected=f"at most {max_rows:,}", got=f"{len(rows):,}",
                            fix="Send them in several requests")
+    refuse_faults(features, rows)
+    return rows
+
+
+def refuse_faults(features: Sequence[Feature], rows: Sequence[Any]) -> None:
+    """Raise `RequestError` 422 with everything that is wrong with `rows`, if anything is."""
     if faults := check_rows(features, rows):
         wrong = len({fault.row for fault in faults})
         raise RequestError(422, "The rows are not what the model expects", faults, fix="See violations",
                            got=f"{len(faults)} violations in {wrong} of {len(rows)} rows")
-    return rows

@@ -108,6 +108,7 @@ class Answer(NamedTuple):
     """Hold what was answered, by which release, and how it will be logged."""
 
     release: int
+    task: str
     request_id: str
     predictions: list[dict[str, Any]]
     logged: list[tuple[Any, ...]]  # the rows of the log without their last column, the seconds
@@ -191,7 +192,7 @@ def _find_answer(champion: Champion, read: Reader, body: bytes, at: dt.datetime)
     logged = [(one, request_id, moment, release.problem, release.version, msgspec.json.encode(row).decode(),
                write(answer).decode()) for one, row, answer in zip(ids, rows, answers, strict=True)]
     predictions = [{"prediction_id": one, **answer} for one, answer in zip(ids, answers, strict=True)]
-    return Answer(release.version, request_id, predictions, logged)
+    return Answer(release.version, release.task, request_id, predictions, logged)
 
 
 def _write_finite(answer: Mapping[str, Any]) -> bytes:

@@ -21,6 +21,7 @@ from ..base.store import Store
 from ..delivery.history import find_champion
 from ..model.problem import find_problem
 from .champion import Champion
+from .invocations import list_scores, read_invocation
 from .limits import read_keys
 from .requests import Feature, RequestError
 from .service import Metrics, OverloadError, ServeOptions, Service, answer_rows  # noqa: F401
@@ -118,7 +119,17 @@ async def _predict(service: Service, kind: str, body: bytes) -> bytes:
                                 "request_id": answer.request_id, "predictions": answer.predictions})
 
 
-REPLIES: dict[str, Callable[[Service, str, bytes], Awaitable[bytes]]] = {"/predict": _predict}
+async def _invoke(service: Service, kind: str, body: bytes) -> bytes:
+    import msgspec
+
+    answer = await service.answer(body, lambda champion, data: read_invocation(
+        data, kind, champion.features, service.options.max_rows))
+    return msgspec.json.encode({"predictions": list_scores(answer.predictions, answer.task), "release": answer.release,
+                                "request_id": answer.request_id,
+                                "prediction_ids": [one["prediction_id"] for one in answer.predictions]})
+
+
+REPLIES: dict[str, Callable[[Service, str, bytes], Awaitable[bytes]]] = {"/predict": _predict, "/invocations": _invoke}
 
 # %% ../../nbs/production/10_serving.ipynb #a9e4438a
 def make_app(settings: Settings, problem: str, options: ServeOptions | None = None) -> "FastAPI":
