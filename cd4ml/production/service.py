@@ -24,7 +24,7 @@ from ..model.training import predict_rows
 from .champion import Champion, ChampionWatch
 from .journal import Journal
 from .limits import KeyRing, RateLimit
-from .predictions import PredictionLog, find_log, make_id, to_milliseconds
+from .predictions import PredictionLog, find_log, make_ids, to_milliseconds
 from .requests import Feature, RequestError, make_frame
 
 # %% ../../nbs/production/09_service.ipynb #e697ff07
@@ -187,8 +187,7 @@ def _find_answer(champion: Champion, read: Reader, body: bytes, at: dt.datetime)
     rows, release = read(champion, body), champion.release
     answers = answer_rows(champion.model, champion.features, cast(Task, release.task), rows)
     write = msgspec.json.encode if champion.is_quick else _write_finite
-    request_id, moment = make_id(at), to_milliseconds(at)
-    ids = [make_id(at) for _ in rows]
+    (request_id, *ids), moment = make_ids(at, len(rows) + 1), to_milliseconds(at)
     logged = [(one, request_id, moment, release.problem, release.version, msgspec.json.encode(row).decode(),
                write(answer).decode()) for one, row, answer in zip(ids, rows, answers, strict=True)]
     predictions = [{"prediction_id": one, **answer} for one, answer in zip(ids, answers, strict=True)]

@@ -58,10 +58,10 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 class Gate:
     """Answer the requests that carry rows, as an ASGI application in front of `app`; hand on all others."""
 
-    def __init__(self, app: Any, service: Service):
+    def __init__(self, app: "FastAPI", service: Service):
         self.app, self.service = app, service
 
-    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request."""
         reply = REPLIES.get(scope.get("path", "")) if scope["type"] == "http" and scope["method"] == "POST" else None
         if reply is None:
@@ -95,17 +95,17 @@ def _read_headers(headers: Sequence[tuple[bytes, bytes]]) -> tuple[str, bytes]:
 
 # %% ../../nbs/production/10_serving.ipynb #3af580ab
 async def _read_body(receive: Receive, max_bytes: int) -> bytes | None:
-    body, is_more = b"", True
+    parts, size, is_more = list[bytes](), 0, True
     while is_more:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
         part, is_more = message.get("body", b""), message.get("more_body", False)
-        body = body + part if body else part
-        if len(body) > max_bytes:
+        parts.append(part)
+        if (size := size + len(part)) > max_bytes:
             raise RequestError(413, "The body is too large", expected=f"at most {max_bytes:,} bytes",
                                fix="Send the rows in several requests")
-    return body
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 async def _predict(service: Service, kind: str, body: bytes) -> bytes:
@@ -132,8 +132,8 @@ async def _invoke(service: Service, kind: str, body: bytes) -> bytes:
 REPLIES: dict[str, Callable[[Service, str, bytes], Awaitable[bytes]]] = {"/predict": _predict, "/invocations": _invoke}
 
 # %% ../../nbs/production/10_serving.ipynb #a9e4438a
-def make_app(settings: Settings, problem: str, options: ServeOptions | None = None) -> "FastAPI":
-    """Return the web application that serves the champion of `problem`. It needs its lifespan to be run.
+def make_app(settings: Settings, problem: str, options: ServeOptions | None = None) -> Gate:
+    """Return the ASGI application that serves the champion of `problem`. It needs its lifespan to be run.
 
     Raises:
         Cd4mlError: the prediction log or the release store cannot be used.
@@ -153,12 +153,10 @@ def make_app(settings: Settings, problem: str, options: ServeOptions | None = No
         service.close()
 
     app = FastAPI(title=f"cd4ml: {problem}", docs_url=None, redoc_url=None, lifespan=follow_history)
-    app.state.service = service
-    app.add_middleware(Gate, service=service)  # type: ignore[arg-type]
     _add_errors(app, service)
     _add_pages(app, service)
     _add_schema(app, service)
-    return app
+    return Gate(app, service)
 
 # %% ../../nbs/production/10_serving.ipynb #4976ad05
 def _add_pages(app: "FastAPI", service: Service) -> None:
@@ -266,7 +264,7 @@ def serve_problem(settings: Settings, problem: str, host: str = "127.0.0.1", por
     with _take_port(host, port) as taken:
         name = f"[{host}]" if ":" in host else host
         announce(f"http://{name}:{taken.getsockname()[1]}", champion)
-        config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False,
+        config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
                                 timeout_graceful_shutdown=30)
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[taken])

@@ -82,7 +82,7 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     app = make_app(settings, "toy")
     dtypes = tuple((name, str(kind)) for name, kind in X.dtypes.items())
     release = Release("toy", 3, "", task, "y", dtypes, (), {"decision": {}}, {}, None, {})
-    app.state.service.watch.champion = Champion(release, model, read_features(release))
+    app.service.watch.champion = Champion(release, model, read_features(release))
     theirs = TestClient(init(mlflow.pyfunc.load_model(str(folder / "model"))), raise_server_exceptions=False)
     with TestClient(app, raise_server_exceptions=False) as ours:
         yield theirs, ours, folder / "log.db"

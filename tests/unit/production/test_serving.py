@@ -33,7 +33,7 @@ def client(tmp_path: Path) -> Iterator[TestClient]:
                        prediction_log=str(tmp_path / "log.db"))
     app = make_app(settings, "toy")
     release = Release("toy", 1, "", "regression", "y", (("x", "float64"),), (), {"decision": {}}, {}, None, {})
-    app.state.service.watch.champion = Champion(release, BrokenModel(), read_features(release))
+    app.service.watch.champion = Champion(release, BrokenModel(), read_features(release))
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
 
@@ -42,7 +42,7 @@ def client(tmp_path: Path) -> Iterator[TestClient]:
                                                  (None, 500)])
 def test_a_failing_model_is_told_without_its_trace(client: TestClient, tmp_path: Path, failure: Exception | None,
                                                    status: int) -> None:
-    client.app.state.service.watch.champion.model.failure = failure
+    client.app.service.watch.champion.model.failure = failure
     reply = client.post("/predict", json={"x": 1.0})
     assert reply.status_code == status
     assert "Traceback" not in reply.text

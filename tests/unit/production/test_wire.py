@@ -53,7 +53,7 @@ def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str
     app = make_app(settings, "toy")
     dtypes = tuple((name, str(kind)) for name, kind in X.dtypes.items())
     release = Release("toy", 1, "", task, "y", dtypes, (), {"decision": {}}, {}, None, {})
-    app.state.service.watch.champion = Champion(release, model, read_features(release))
+    app.service.watch.champion = Champion(release, model, read_features(release))
     with TestClient(app, raise_server_exceptions=False) as client:
         yield task, model, client
 
