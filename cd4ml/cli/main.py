@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from ..base.errors import Cd4mlError
-from . import bundle, compare, data, delivery, gate, production, sweep, undo, workbench
+from . import batch, bundle, compare, data, delivery, gate, production, sweep, undo, workbench
 from .console import show_error
 
 # %% ../../nbs/cli/90_main.ipynb #743bb293
@@ -37,6 +37,7 @@ app.command(rich_help_panel=LOOK)(workbench.site)
 app.command(rich_help_panel=LOOK, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
     workbench.lab)
 app.command(rich_help_panel=OPERATE)(production.serve)
+app.command(rich_help_panel=OPERATE)(batch.score)
 app.command(rich_help_panel=OPERATE)(production.monitor)
 app.command(rich_help_panel=OPERATE)(workbench.doctor)
 
