@@ -151,7 +151,7 @@ def _read_csv(table: Table, columns: list[str], chunk_rows: int, first: int) -> 
             table.path, pacsv.ReadOptions(use_threads=False, block_size=CSV_BLOCK),
             pacsv.ParseOptions(newlines_in_values=True, invalid_row_handler=note_misfit),
             pacsv.ConvertOptions(column_types=table.schema, include_columns=columns, null_values=[""],
-                                 strings_can_be_null=True, quoted_strings_can_be_null=False)) as reader:
+                                 strings_can_be_null=True, quoted_strings_can_be_null=True)) as reader:
         done = 0
         for place, rows in enumerate(cut_evenly(reader, chunk_rows)):
             numbers = _number_rows(done, rows.num_rows, [number for number, _ in misfits])
@@ -230,7 +230,7 @@ def join_parts(parts: Sequence[Path], schema: "pa.Schema", path: Path, draft: Pa
     try:
         with writer(draft, schema) as file:
             for rows in cut_evenly(_read_parts(parts), JOINED_ROWS):
-                file.write_table(rows)
+                file.write_table(rows.cast(schema))
         with open(draft, "rb") as written:
             os.fsync(written.fileno())
         os.replace(draft, path)
