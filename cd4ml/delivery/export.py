@@ -81,7 +81,7 @@ class Export:
     def _repr_html_(self) -> str:
         if self.data is None:
             return f"<p>There is no ONNX form, so the original serves: {html.escape(self.reason)}</p>"
-        return (f"<p>ONNX, {len(self.data) / 1e6:.2f} MB: on {self.rows:,} rows no answer is more than "
+        return (f"<p>ONNX, {len(self.data) / 1000:,.0f} kB: on {self.rows:,} rows no answer is more than "
                 f"{self.difference:.1g} from the original's.</p>")
 
 # %% ../../nbs/delivery/66_export.ipynb #703aa146

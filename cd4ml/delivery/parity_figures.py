@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING
 
 from ..base.errors import DataError
-from .parity import Parity, ParityReport
+from .parity import Parity, ParityReport, count_rows
 from ..model.figures import CANDIDATE, INK, ORANGE, PALE, Plot, label_axes, make_figure
 
 if TYPE_CHECKING:
@@ -40,17 +40,13 @@ def draw_parity(report: ParityReport) -> Plot:
         raise DataError("There is no implementation to draw", expected="at least 1")
     title = "Does every implementation give the same answers?"
     figure, (ax,) = make_figure(title, 7, 1.2 + 0.42 * len(report.implementations))
-    known = [x for x in (report.tolerance, *(one.difference for one in report.implementations)) if 0 < x < math.inf]
+    known = [x for one in report.implementations for x in (one.tolerance, one.difference) if 0 < x < math.inf]
     low, high = math.floor(math.log10(min([*known, 1e-15]))), math.ceil(math.log10(max([*known, 1e-3])))
     band = 0.15 * (high - low)  # where exact agreement is drawn, left of the axis proper
     for y, one in enumerate(report.implementations):
         _draw_one(ax, -y, one, (low - 0.8 * band, high))
     ax.axvspan(low - 1.3 * band, low - 0.3 * band, color=PALE, alpha=0.15, linewidth=0, zorder=0)
-    if report.tolerance > 0:
-        line = math.log10(report.tolerance)
-        ax.axvline(line, color=INK, linewidth=1, linestyle="--", zorder=0)
-        ax.annotate(f"tolerance {report.tolerance:g}", (line, 1), xycoords=("data", "axes fraction"), xytext=(4, 0),
-                    textcoords="offset points", fontsize=9, va="bottom")
+    _name_tolerances(ax, report)
     ticks = range(low, high + 1, max(1, (high - low) // 4))
     ax.set_xticks([low - 0.8 * band, *ticks], ["0", *(f"$10^{{{tick}}}$" for tick in ticks)])
     ax.set_xlim(low - 1.3 * band, high + 1.5)
@@ -64,6 +60,8 @@ def draw_parity(report: ParityReport) -> Plot:
 def _draw_one(ax: "Axes", y: float, one: Parity, ends: tuple[float, float]) -> None:
     exact, high = ends
     mark, colour, word = MARKS[one.status]
+    if one.tolerance > 0:
+        ax.plot([math.log10(one.tolerance)] * 2, [y - 0.5, y + 0.5], color=INK, linewidth=1, linestyle="--", zorder=0)
     if not math.isnan(one.difference):
         x = exact if one.difference == 0 else min(math.log10(one.difference), high + 1)
         ax.plot([x], [y], mark, color=colour, markersize=7, markeredgewidth=0, clip_on=False)
@@ -71,9 +69,18 @@ def _draw_one(ax: "Axes", y: float, one: Parity, ends: tuple[float, float]) -> N
                 xycoords=("axes fraction", "data"), annotation_clip=False)
 
 
+def _name_tolerances(ax: "Axes", report: ParityReport) -> None:
+    """Write the least and the largest tolerance above their lines, away from each other."""
+    known = sorted({one.tolerance for one in report.implementations if one.tolerance > 0})
+    for value, words, side, gap in [(one, f"tolerance {one:g}", "left", 4) for one in known[-1:]] + [
+            (one, f"{one:g}", "right", -4) for one in known[:-1][:1]]:
+        ax.annotate(words, (math.log10(value), 1), xycoords=("data", "axes fraction"), xytext=(gap, 0), fontsize=9,
+                    textcoords="offset points", va="bottom", ha=side)
+
+
 def _answer_title(report: ParityReport) -> str:
     count, bad = len(report.implementations), [one for one in report.implementations if one.status != "agree"]
-    asked = f"on {report.rows:,} golden rows"
+    asked = f"on {count_rows(report)}"
     if not bad:
         exact = sum(one.difference == 0 for one in report.implementations)
         return (f"Yes, {'all ' if count > 1 else ''}{count} {'agree' if count > 1 else 'agrees'} with the original "

@@ -47,6 +47,16 @@ class Signature:
         """Return the features that go into the input `texts`, in their order."""
         return tuple(name for name, dtype in self.features if find_kind(dtype) == "text")
 
+    @functools.cached_property
+    def dtypes(self) -> dict[str, str]:
+        """Return the types of the features by name."""
+        return dict(self.features)
+
+    @functools.cached_property
+    def is_narrow(self) -> bool:
+        """Tell whether columns round what is put into them."""
+        return bool(NARROW & set(self.dtypes.values()))
+
     def to_json(self) -> str:
         """Return the signature as it stands in the file."""
         return json.dumps({"format": 1, "task": self.task, "classes": list(self.classes), "features": self.features,
@@ -77,7 +87,7 @@ def pack_columns(columns: "Mapping[str, Sequence[Any]]", signature: Signature) -
     """Return the inputs for checked values by feature; missing ones are none or NaN."""
     import numpy as np
 
-    dtypes, feed = dict(signature.features), {}
+    dtypes, feed = signature.dtypes, {}
     if names := signature.numbers:
         packed = [np.array(columns[name], float) for name in names]
         feed["numbers"] = np.stack([_round_column(column, dtypes[name])
@@ -144,8 +154,8 @@ def pack_rows(rows: "Sequence[Mapping[str, Any]]", signature: Signature) -> "dic
     """Return the inputs for checked rows; for a few of them this is the shortest way."""
     import numpy as np
 
-    feed, dtypes = {}, dict(signature.features)
-    if len(rows) > FEW or NARROW & set(dtypes.values()):
+    feed, dtypes = {}, signature.dtypes
+    if len(rows) > FEW or signature.is_narrow:
         return pack_columns({name: [row[name] for row in rows] for name in dtypes}, signature)
     if numbers := signature.numbers:
         feed["numbers"] = np.array([[row[name] for name in numbers] for row in rows], float)

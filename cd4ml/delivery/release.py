@@ -124,6 +124,10 @@ def _collect_files(bundle: Bundle) -> dict[str, bytes]:
              "params.json": _write_plain(run.params), "rules.json": _write_plain({"format": 1, "rules": rules}),
              "decision.json": _write_plain(run.decision), "metrics.json": _write_plain(run.metrics),
              "profile.json": json.dumps(results["profile"].value).encode()}
+    if "portable" in results:
+        files["model/model.onnx"] = Path(results["portable"].path).read_bytes()
+    if "portable_check" in results:
+        files["model/onnx.json"] = _write_plain(results["portable_check"].value)
     if "parity" in results:
         files["parity.json"] = _write_plain(results["parity"].value)
     pages = Path(run.report).parent  # of the run, not of its steps: they show the latest words
@@ -137,7 +141,8 @@ def _write_plain(value: Any) -> bytes:
     return json.dumps(value, indent=1, default=str, ensure_ascii=False).encode()
 
 # %% ../../nbs/delivery/80_release.ipynb #a5686dfc
-SERVING = ("scikit-learn", "skops", "numpy", "scipy", "pandas", "joblib", "threadpoolctl")
+SERVING = ("scikit-learn", "skops", "numpy", "scipy", "pandas", "joblib", "threadpoolctl",
+           "onnxruntime", "flatbuffers", "protobuf", "packaging")
 
 
 def _describe_origin(store: Store, bundle: Bundle) -> dict[str, bytes]:

@@ -35,6 +35,26 @@ def test_the_bundle_is_whole_and_points_nowhere(shared_workbench):
     assert str(shared_workbench.folder) not in store.read("iris/1/manifest.json").decode()
 
 
+def test_the_bundle_holds_the_model_in_onnx_and_it_agrees(shared_workbench):
+    import pandas as pd
+
+    from cd4ml.base.store import Store
+    from cd4ml.delivery.portable import load_portable
+    from cd4ml.delivery.release import read_file, read_release
+    from cd4ml.model.training import load_model, predict_rows
+
+    store = Store(str(shared_workbench.folder / "releases"))
+    release = read_release(store, "iris", 1)
+    portable = load_portable(read_file(store, release, "model/model.onnx"))
+    rows = pd.DataFrame([{name: 0.5 + i for name, _ in release.features} for i in range(7)])
+    expected = predict_rows(load_model(read_file(store, release, "model/model.skops")), rows, "multiclass")
+    pd.testing.assert_frame_equal(portable.predict(rows), expected, rtol=1e-12)
+    assert json.loads(read_file(store, release, "model/onnx.json"))["difference"] < 1e-12
+    parity = {one["name"]: one for one in json.loads(read_file(store, release, "parity.json"))["implementations"]}
+    assert (parity["ONNX"]["status"], parity["ONNX"]["tolerance"], parity["ONNX"]["flips"]) == ("agree", 1e-6, 0)
+    assert "onnxruntime==" in read_file(store, release, "serving.lock").decode()
+
+
 def test_a_second_release_runs_nothing_and_says_why(shared_workbench):
     outcome = shared_workbench.call_json("release", "iris")
     assert set(read_statuses(outcome["run"]).values()) == {"cached"}
@@ -169,3 +189,23 @@ def test_doctor_finds_a_damaged_release(shared_workbench):
     assert code == 2
     assert "reports/train.html" in err
     assert shared_workbench.call_json("releases", "iris")["champion"] == 1
+
+
+def test_a_model_that_cannot_be_converted_is_released_without_and_says_why(workbench):
+    def spoil(notebook):
+        for cell in notebook["cells"]:
+            text = "".join(cell["source"])
+            dated = "rows.astype({'sepal_length': 'datetime64[s]'})"
+            cell["source"] = text.replace("try_export(model, rows[", f"try_export(model, {dated}[")
+
+    workbench.edit_notebook("train", spoil)
+    outcome = workbench.call_json("release", "iris")
+    assert (outcome["decision"], outcome["promoted"]) == ("pass", True)
+    folder = workbench.folder / "releases/iris/1"
+    assert not (folder / "model/model.onnx").exists()
+    told = json.loads((folder / "model/onnx.json").read_text())
+    assert not told["exists"]
+    assert "sepal_length: datetime64[s]" in told["reason"]
+    assert "There is no ONNX form" in (folder / "reports/evaluate.html").read_text()
+    assert "sepal_length: datetime64[s]" in (folder / "reports/train.html").read_text()
+    assert "ONNX" not in {one["name"] for one in json.loads((folder / "parity.json").read_text())["implementations"]}

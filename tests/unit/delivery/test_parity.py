@@ -11,8 +11,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from cd4ml.base.errors import DataError, ReleaseError
-from cd4ml.delivery.golden import make_golden_rows
-from cd4ml.delivery.parity import ParityReport, ask_by_row, compare_implementations, measure_parity, read_back
+from cd4ml.delivery.golden import make_golden_rows, sample_rows
+from cd4ml.delivery.parity import (
+    ParityReport,
+    ask_by_row,
+    compare_implementations,
+    join_reports,
+    measure_parity,
+    read_back,
+)
 from cd4ml.delivery.parity_figures import draw_parity
 from cd4ml.model.gate import judge_measured
 from cd4ml.model.rules import parse_rules
@@ -286,6 +293,43 @@ def test_models_agree_with_their_file_and_row_by_row(problem):
         "REST": ask_by_json(model, rows, task)}, make_golden_rows(rows, 1, n=6), task)
     assert report.agrees, report
     assert [one.name for one in report.implementations if one.stricter] == ["REST"]
+
+
+def test_each_implementation_is_held_to_its_own_tolerance():
+    def near(df):
+        return price(df) + 1e-7
+
+    report = compare_implementations(price, {"near": near, "loose": near}, GOLDEN, "regression", {"loose": 1e-6})
+    assert [one.status for one in report.implementations] == ["parts", "agree"]
+    assert [one.tolerance for one in report.implementations] == [1e-9, 1e-6]
+    draw_parity(report)
+
+
+def test_a_sample_of_real_rows_is_joined_with_the_golden_ones():
+    sample = sample_rows(X, seed=2, n=40)
+    assert len(sample_rows(X, seed=2)) == 60
+    with pytest.raises(DataError):
+        sample_rows(X[:0], seed=2)
+    ways = {"sampled only": lambda df: price(df) + 1.0 * (len(df) == 40), "same": price}
+    golden = compare_implementations(price, ways | {"slow": price}, GOLDEN, "regression")
+    real = compare_implementations(price, ways, sample, "regression")
+    joined = join_reports(golden, real)
+    assert (joined.rows, joined.sampled) == (len(GOLDEN), 40)
+    assert [one.status for one in joined.implementations] == ["parts", "agree", "agree"]
+    assert joined.implementations[0].difference == pytest.approx(1.0)
+    assert (joined.implementations[0].parting.row, joined.implementations[0].parting.case) == (0, "sampled")
+    assert joined.implementations[1].rows == golden.implementations[1].rows + 40
+    assert "40 real ones" in joined._repr_html_()
+    assert measure_parity(joined)["parity_flips"].intervals["same"].n == len(GOLDEN) + 40
+
+
+def test_a_report_of_old_is_still_read():
+    old = compare_implementations(price, {"other": price}, GOLDEN, "regression").to_dict()
+    for one in old["implementations"]:
+        del one["tolerance"]
+    del old["sampled"]
+    found = ParityReport.from_dict(old | {"format": 1, "tolerance": 1e-7})
+    assert (found.implementations[0].tolerance, found.sampled, found.rows) == (1e-7, 0, len(GOLDEN))
 
 
 def test_a_model_that_cannot_be_kept_is_an_error():
