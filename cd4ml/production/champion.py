@@ -7,6 +7,7 @@ __all__ = ['PORTABLE', 'Champion', 'load_champion', 'ChampionWatch']
 
 # %% ../../nbs/production/06_champion.ipynb #f58d5759
 import functools
+import json
 import logging
 import threading
 import time
@@ -15,6 +16,7 @@ from typing import Any
 
 from ..base.errors import Cd4mlError, ReleaseError
 from ..base.store import Store
+from ..data.profile import Profile
 from ..delivery.history import find_champion
 from ..delivery.manifest import Release
 from ..delivery.release import read_file, read_release, verify_release
@@ -31,6 +33,7 @@ class Champion:
     release: Release
     model: Any
     features: tuple[Feature, ...]
+    profile: Profile | None = None  # of the rows that it learned from
 
     @property
     def is_quick(self) -> bool:
@@ -60,7 +63,8 @@ def load_champion(store: Store, problem: str, version: int) -> Champion:
     if sorted(known) != sorted(feature.name for feature in features):
         raise ReleaseError(f"The model of release {version} has other features than its manifest", got=", ".join(known),
                            expected=", ".join(feature.name for feature in features))
-    return Champion(release, model, features)
+    told = json.loads(read_file(store, release, "profile.json")) if "profile.json" in release.files else None
+    return Champion(release, model, features, Profile.from_dict(told) if told else None)
 
 
 def _load_portable(store: Store, release: Release) -> tuple[Any, list[str]]:

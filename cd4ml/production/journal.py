@@ -11,6 +11,7 @@ import contextlib
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -34,7 +35,7 @@ class Journal:
     def __init__(self, log: PredictionLog):
         self.log = log
         self._waiting: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
-        self._is_open = True
+        self._is_open, self._failed_at = True, 0.0
         self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
         self._thread.start()
 
@@ -45,6 +46,11 @@ class Journal:
         entry = Entry(rows, asyncio.get_running_loop().create_future())
         self._waiting.put(entry)
         return entry.written
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last commit failed, within the last five seconds."""
+        return self._failed_at > time.monotonic() - 5
 
     def close(self) -> None:
         """Write what still waits, and end the thread; the log stays open."""
@@ -60,7 +66,9 @@ class Journal:
                     self._waiting.put(None)  # for the next round, which is the last
                     break
                 entries.append(entry)
-            _tell(entries, commit_entries(self.log, entries))
+            faults = commit_entries(self.log, entries)
+            self._failed_at = time.monotonic() if all(faults) else 0.0
+            _tell(entries, faults)
 
 # %% ../../nbs/production/02_journal.ipynb #3cf5fcff
 def commit_entries(log: PredictionLog, entries: Sequence[Entry]) -> list[Cd4mlError | None]:

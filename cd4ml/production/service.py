@@ -150,7 +150,7 @@ class Service:
     """Answer requests for one problem from its champion, and log what was answered."""
 
     def __init__(self, settings: Settings, problem: str, options: ServeOptions):
-        self.problem, self.options = problem, options
+        self.problem, self.options, self.package = problem, options, settings.package
         self.watch = ChampionWatch(Store(settings.release_store), problem)
         self.admission = Admission(options)
         self.journal = Journal(PredictionLog(find_log(settings.prediction_log)))
@@ -174,6 +174,13 @@ class Service:
         await self.journal.append([(*row, seconds) for row in answer.logged])
         self.metrics.count_answers(self.problem, answer.release, len(answer.logged), time.perf_counter() - began)
         return answer
+
+    def list_faults(self) -> list[str]:
+        """Return why nothing can be answered at the moment, in words; nothing if it can."""
+        watched, busy = self.watch.fault, self.admission.running >= self.options.max_requests
+        faults = [watched.what if watched else "no release is the champion"] if self.watch.champion is None else []
+        faults += ["the prediction log cannot be written"] if self.journal.is_failing else []
+        return faults + (["it has as many requests as it takes"] if busy else [])
 
     def close(self) -> None:
         """Write what still waits to be logged, and close the log."""

@@ -179,7 +179,7 @@ def test_wrong_requests_are_told_everything_and_not_logged(served: tuple[Server,
     assert server.ask("/predict", b" " * (9 * 2**20))[0] == 413
     assert server.ask("/predict", good, Content_Type="text/plain")[0] == 415
     assert server.ask("/predict")[0] == 405
-    assert server.ask("/docs")[0] == 404
+    assert server.ask("/redoc")[0] == 404
     assert summarise_log(folder / "predictions.db", PROBLEM).count == before
 
 
@@ -195,8 +195,12 @@ def test_the_server_describes_itself(served: tuple[Server, Path], rows: pd.DataF
     assert "cd4ml_request_seconds_bucket" in metrics
     schema = server.ask("/openapi.json")[1]["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
     row = schema["schema"]["oneOf"][1]["properties"]
-    assert row["hour"] == {"type": "integer"}
-    assert row["temp"] == {"type": ["number", "null"]}
+    assert row["hour"]["type"] == "integer"
+    assert row["temp"]["type"] == ["number", "null"]
+    models = server.ask("/models")[1]["models"]
+    assert [(one["release"], one["decision"], one["serves"]) for one in models] == [(1, "pass", True)]
+    assert server.ask("/reports/9")[0] == server.ask("/nothing")[0] == 404
+    assert "http" not in server.ask("/docs")[1]["text"].replace("http-equiv", "")
 
 
 def test_a_promotion_takes_effect_within_a_second_and_no_answer_is_mixed(
