@@ -46,7 +46,7 @@ def load_scorer(settings: Settings, problem: Problem, version: int | None = None
     if version is None:
         raise ReleaseError(f"'{problem.name}' has no champion", where=store.url,
                            fix=f"cd4ml release {problem.name}, or name one: --release 1")
-    champion = load_champion(store, problem.name, version)
+    champion = load_champion(store, problem.name, version, is_portable=False)  # no quicker for many rows
     contract = problem.contracts().get("rows") if is_strict else None
     task: Any = champion.release.task
     return Scorer(champion.model, champion.features, task, version, contract, keep,

@@ -49,8 +49,8 @@ class Champion:
 PORTABLE = "model/model.onnx"
 
 
-def load_champion(store: Store, problem: str, version: int) -> Champion:
-    """Return release `version` of `problem`, loaded and verified.
+def load_champion(store: Store, problem: str, version: int, is_portable: bool = True) -> Champion:
+    """Return release `version` of `problem`, loaded and verified: `is_portable` in ONNX, if it has that form.
 
     Raises:
         Cd4mlError: the release is missing, damaged or cannot be served.
@@ -59,7 +59,8 @@ def load_champion(store: Store, problem: str, version: int) -> Champion:
     verify_release(store, release)
     features = read_features(release)
     check_names(feature.name for feature in features)
-    model, known = _load_portable(store, release) if PORTABLE in release.files else _load_original(store, release)
+    load = _load_portable if is_portable and PORTABLE in release.files else _load_original
+    model, known = load(store, release)
     if sorted(known) != sorted(feature.name for feature in features):
         raise ReleaseError(f"The model of release {version} has other features than its manifest", got=", ".join(known),
                            expected=", ".join(feature.name for feature in features))
