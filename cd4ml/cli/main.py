@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from ..base.errors import Cd4mlError
-from . import batch, bundle, compare, data, delivery, gate, production, sweep, undo, workbench
+from . import batch, bundle, compare, data, delivery, gate, parity, production, sweep, undo, workbench
 from .console import show_error
 
 # %% ../../nbs/cli/90_main.ipynb #743bb293
@@ -31,6 +31,7 @@ app.command(rich_help_panel=DELIVER)(undo.rollback)
 app.command(rich_help_panel=LOOK)(undo.releases)
 app.command(rich_help_panel=LOOK)(undo.reproduce)
 app.command(rich_help_panel=LOOK)(compare.compare)
+app.command(rich_help_panel=LOOK)(parity.parity)
 app.command(rich_help_panel=LOOK)(data.params)
 app.add_typer(data.app, name="data", rich_help_panel=LOOK)
 app.command(rich_help_panel=LOOK)(workbench.site)
