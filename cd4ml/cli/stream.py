@@ -17,7 +17,7 @@ from .options import ProblemArgument
 
 # %% ../../nbs/cli/21_stream.ipynb #4d93e8df
 def stream(problem: ProblemArgument,
-           broker: Annotated[str, typer.Option(help="redis://… or nats://….")] = "redis://127.0.0.1:6379",
+           broker: Annotated[str, typer.Option(help="redis://…, nats://… or kafka://….")] = "redis://127.0.0.1:6379",
            group: Annotated[str, typer.Option(help="Consumers that share the questions.")] = "cd4ml",
            questions: Annotated[str, typer.Option(help="Stream of questions; else PROBLEM.questions.")] = "",
            answers: Annotated[str, typer.Option(help="Stream of answers; else PROBLEM.answers.")] = "",

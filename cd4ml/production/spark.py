@@ -49,6 +49,7 @@ def open_spark(master: str = "local[2]", **options: str) -> "Iterator[SparkSessi
     Raises:
         Cd4mlError: pyspark or Java is not installed, the master cannot be reached, or Spark failed.
     """
+    warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
     try:
         from pyspark.errors import PySparkException
         from pyspark.sql import SparkSession
@@ -65,9 +66,7 @@ def open_spark(master: str = "local[2]", **options: str) -> "Iterator[SparkSessi
                          expected="Java 17 and a master that can be reached",
                          fix="apt-get install openjdk-17-jre-headless, or correct --master") from error
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
-            yield session
+        yield session
     except (PySparkException, ConnectionError) as error:
         raise Cd4mlError("Spark failed", where=f"--master {master}", got=_shorten(error)) from error
     finally:

@@ -76,7 +76,7 @@ class StreamOptions:
     poll_seconds: float = 0.5
     clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
 
-
+# %% ../../nbs/production/19_stream.ipynb #6037281c
 class StreamService:
     """Answer messages for one problem from its champion, and log each answer. A context that follows the champion."""
 
@@ -99,10 +99,18 @@ class StreamService:
     def answer_message(self, body: bytes, headers: Mapping[str, Any]) -> dict[str, Any]:
         """Return the answer to a message, after it was logged; to one that was answered before, the same as then."""
         message_id = find_message_id(body, headers)
-        ids = (make_prediction_id(self.problem, message_id, row) for row in itertools.count())
-        known = recall_predictions(self.log.path, ids) or self._answer(body, message_id)
+        known = self._recall(message_id)
+        try:
+            known = known or self._answer(body, message_id)
+        except StoreError:
+            if not (known := self._recall(message_id)):  # unless another consumer has just logged the same message
+                raise
         return {"problem": self.problem, "release": next(iter(known.values()))[0], "request_id": message_id[:28],
                 "predictions": [{"prediction_id": one, **answer} for one, (_, answer) in known.items()]}
+
+    def _recall(self, message_id: str) -> dict[str, tuple[int, dict[str, Any]]]:
+        ids = (make_prediction_id(self.problem, message_id, row) for row in itertools.count())
+        return recall_predictions(self.log.path, ids)
 
     def _answer(self, body: bytes, message_id: str) -> dict[str, tuple[int, dict[str, Any]]]:
         began, at = time.perf_counter(), self.options.clock()
@@ -116,7 +124,7 @@ class StreamService:
         self.log.append(logged)
         return {one.prediction_id: (release, dict(one.answer)) for one in logged}
 
-# %% ../../nbs/production/19_stream.ipynb #6037281c
+# %% ../../nbs/production/19_stream.ipynb #baa30daf
 def find_serving(watch: ChampionWatch) -> Champion:
     """Return the champion that answers; raise `ReleaseError` if there is none, so that messages wait for one."""
     if watch.champion is None:
@@ -142,7 +150,7 @@ def write_dead_letter(body: bytes, headers: Mapping[str, Any], error: RequestErr
     return {**error.to_dict(), **text, "message_id": find_message_id(body, headers)[:28],
             "headers": {str(name): str(value) for name, value in headers.items()}}
 
-# %% ../../nbs/production/19_stream.ipynb #fa43fa6a
+# %% ../../nbs/production/19_stream.ipynb #5fef627e
 def ask_by_message(model: Any, X: "pd.DataFrame", task: Task) -> "Callable[[pd.DataFrame], pd.DataFrame]":
     """Return `model` as `cd4ml stream` would answer for it; its features have the types of `X`.
 

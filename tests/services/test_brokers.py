@@ -122,16 +122,69 @@ class Nats(Broker):
         return self.call(work)
 
 
-@pytest.fixture(params=["redis", "nats"])
+KAFKA = """
+import sys, time
+from pathlib import Path
+from confluent_kafka import Producer
+producer = Producer({"bootstrap.servers": "unused", "test.mock.num.brokers": 1})
+address = next(iter(producer.list_topics(timeout=20).brokers.values()))
+for name in sys.argv[2:]:
+    producer.list_topics(name, timeout=20)  # which makes it
+(Path(sys.argv[1]) / "port.part").write_text(str(address.port))
+(Path(sys.argv[1]) / "port.part").rename(Path(sys.argv[1]) / "port")
+while True:
+    producer.poll(1)
+"""
+
+
+class Kafka(Broker):
+    """A broker of librdkafka's own that speaks Kafka's protocol to other processes."""
+
+    scheme = "kafka"
+
+    def start(self) -> None:
+        words = [word.format(folder=self.folder) if word == "{folder}" else word for word in self.command]
+        self.process = subprocess.Popen(words)
+        wait_until((self.folder / "port").exists, "the Kafka broker listens")
+        self.port = int((self.folder / "port").read_text())
+
+    def send(self, messages: list[bytes], ids: list[str | None]) -> None:
+        from confluent_kafka import Producer
+
+        producer = Producer({"bootstrap.servers": f"127.0.0.1:{self.port}"})
+        for message, own in zip(messages, ids, strict=True):
+            producer.produce("flights.questions", message, headers={"message-id": own} if own else None)
+        assert producer.flush(20) == 0
+
+    def read(self, name: str) -> list[dict]:
+        from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+
+        topic, found = f"flights.{name}", []
+        consumer = Consumer({"bootstrap.servers": f"127.0.0.1:{self.port}", "group.id": "test",
+                             "enable.auto.commit": False, "enable.partition.eof": False})
+        places = consumer.list_topics(topic, timeout=20).topics[topic].partitions
+        ends = {place: consumer.get_watermark_offsets(TopicPartition(topic, place), timeout=20) for place in places}
+        consumer.assign([TopicPartition(topic, place, OFFSET_BEGINNING) for place in places])
+        while len(found) < sum(high - low for low, high in ends.values()):
+            if (message := consumer.poll(1)) is not None and message.error() is None:
+                found.append(json.loads(message.value()))
+        consumer.close()
+        return found
+
+
+@pytest.fixture(params=["redis", "nats", "kafka"])
 def broker(request: pytest.FixtureRequest, tmp_path: Path, find_tool: Callable) -> Iterator[Broker]:
     folder = tmp_path / "broker"
     folder.mkdir()
     if request.param == "redis":
         options = "--port {port} --dir {folder} --appendonly yes --bind 127.0.0.1"
         started = Redis(folder, [str(find_tool("redis-server")), *options.split()])
-    else:
+    elif request.param == "nats":
         options = "-a 127.0.0.1 -p {port} -js -sd {folder}"
         started = Nats(folder, [str(find_tool("nats-server")), *options.split()])
+    else:
+        topics = [f"flights.{name}" for name in ("questions", "answers", "dead")]
+        started = Kafka(folder, [sys.executable, "-c", KAFKA, "{folder}", *topics])
     started.start()
     yield started
     started.stop()
@@ -207,6 +260,7 @@ def test_a_consumer_is_killed_and_nothing_is_lost_or_logged_twice(tmp_path: Path
     assert "Traceback" not in (tmp_path / "consumer.log").read_text()
 
 
+@pytest.mark.parametrize("broker", ["redis", "nats"], indirect=True)  # librdkafka's own keeps nothing on disk
 def test_a_broker_that_goes_away_is_waited_for(tmp_path: Path, broker: Broker) -> None:
     write_release(tmp_path, 1)
     with start_consumer(tmp_path, broker):
@@ -245,9 +299,9 @@ def test_a_broker_that_is_down_is_named_without_its_password(tmp_path: Path) -> 
     command = [str(Path(sys.executable).parent / "cd4ml"), "stream", "flights", "--broker"]
     environ = os.environ | {"CD4ML_ROOT": str(ROOT), "CD4ML_RELEASE_STORE": str(tmp_path / "releases"),
                             "CD4ML_PREDICTION_LOG": str(tmp_path / "predictions.db")}
-    for scheme in ("redis", "nats"):
-        port = find_port()
-        done = subprocess.run([*command, f"{scheme}://ada:secret@127.0.0.1:{port}"], env=environ, text=True,
+    for scheme in ("redis", "nats", "kafka"):
+        port, user = find_port(), "" if scheme == "kafka" else "ada:secret@"
+        done = subprocess.run([*command, f"{scheme}://{user}127.0.0.1:{port}"], env=environ, text=True,
                               capture_output=True, check=False)
         assert done.returncode == 2
         assert f"The broker cannot be reached ({scheme}://127.0.0.1:{port})" in done.stderr

@@ -41,10 +41,11 @@ def test_an_entry_of_a_plain_redis_client_is_read() -> None:
     assert read({b"a": b"1", b"b": b"2"}) == (b"all", {})
 
 
-@pytest.mark.parametrize("scheme", ["redis", "nats"])
+@pytest.mark.parametrize("scheme", ["redis", "nats", "kafka"])
 def test_the_document_says_what_a_question_must_hold_and_no_password(scheme: str) -> None:
     features = list_features([("temp", "float64"), ("hour", "int64")], "The model")
-    found = describe_streams(f"{scheme}://ada:secret@host", name_streams("flights"), "flights", features)
+    user = "" if scheme == "kafka" else "ada:secret@"
+    found = describe_streams(f"{scheme}://{user}host", name_streams("flights"), "flights", features)
     assert found["asyncapi"].startswith("3.")
     assert {one["address"] for one in found["channels"].values()} == {
         "flights.questions", "flights.answers", "flights.dead"}
@@ -52,3 +53,9 @@ def test_the_document_says_what_a_question_must_hold_and_no_password(scheme: str
     assert row["properties"]["hour"]["type"] == "integer"
     assert row["properties"]["temp"]["type"] == ["number", "null"]
     assert "secret" not in json.dumps(found)
+
+
+def test_a_password_for_kafka_is_refused_rather_than_left_out() -> None:
+    with pytest.raises(SettingsError, match="without a password") as caught:
+        describe_streams("kafka://ada:secret@host", name_streams("flights"), "flights", ())
+    assert "secret" not in str(caught.value)

@@ -57,14 +57,19 @@ def test_a_question_that_comes_again_gets_its_answer_though_another_release_serv
     assert summarise_log(Path(settings.prediction_log), "flights").releases == {1: 3, 2: 3}
 
 
-def test_two_consumers_with_the_same_question_at_once_log_it_once(settings: Settings) -> None:
+def test_two_consumers_with_the_same_question_at_once_log_it_once(
+        settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     promote(settings, 1)
     with StreamService(settings, "flights") as one, StreamService(settings, "flights") as other:
         message_id = find_message_id(QUESTION, {})
         first = one.answer_message(QUESTION, {})
-        with pytest.raises(StoreError):  # had it looked into the log just before the first one wrote
+        with pytest.raises(StoreError):
             other._answer(QUESTION, message_id)
+        looked = []
+        monkeypatch.setattr(other, "_recall", lambda asked: looked.append(asked) or (  # just before the first one wrote
+            StreamService._recall(other, asked) if len(looked) > 1 else {}))
         assert other.answer_message(QUESTION, {}) == first
+        assert len(looked) == 2
     assert summarise_log(Path(settings.prediction_log), "flights").count == 3
 
 
