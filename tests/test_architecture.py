@@ -24,7 +24,7 @@ HEAVY = {"fastapi", "faststream", "fsspec", "jinja2", "matplotlib", "mlflow", "n
          "pandas", "pandera", "papermill", "polars", "pyarrow", "pyspark", "scipy", "skl2onnx", "sklearn", "skops",
          "starlette", "uvicorn"}
 OWNERS = {"mlflow": {"delivery.tracking"}, "papermill": {"delivery.execution", "delivery.engine"},
-          "pyspark": {"production.spark"}, "faststream": {"production.brokers"},
+          "pyspark": {"production.spark", "production.arrivals"}, "faststream": {"production.brokers"},
           "jupyter_client": {"delivery.provisioner", "delivery.shell"}, "fastapi": {"production.serving"},
           "starlette": {"production.serving"}, "uvicorn": {"production.serving"},
           "onnx": {"delivery.onnx_graph", "delivery.tree_arrays", "delivery.converters"},
