@@ -81,13 +81,13 @@ def _load_original(store: Store, release: Release) -> tuple[Any, list[str]]:
 
 # %% ../../nbs/production/06_champion.ipynb #3fc2dad0
 class ChampionWatch:
-    """Keep the champion of `problem` at hand, and follow the history of the release store.
+    """Keep the champion of `problem` at hand, and follow the history of the release store; or keep to `version`.
 
     `champion` is the one that serves, if any; `fault` is why the one named by the history does not.
     """
 
-    def __init__(self, store: Store, problem: str, retry_seconds: float = 5.0):
-        self.store, self.problem, self.retry_seconds = store, problem, retry_seconds
+    def __init__(self, store: Store, problem: str, retry_seconds: float = 5.0, version: int | None = None):
+        self.store, self.problem, self.retry_seconds, self.version = store, problem, retry_seconds, version
         self.champion: Champion | None = None
         self.fault: Cd4mlError | None = None
         self._seen: tuple[str, ...] | None = None
@@ -101,7 +101,7 @@ class ChampionWatch:
             if events == self._seen and (self.fault is None or time.monotonic() < self._retry_at):
                 return
             self._seen = events
-            self._load(find_champion(self.store, self.problem))
+            self._load(self.version or find_champion(self.store, self.problem))
             self.fault = None
         except Cd4mlError as error:
             self._keep_fault(error)

@@ -11,6 +11,7 @@ import contextlib
 import datetime as dt
 import functools
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ class ServeOptions:
 
     keys: tuple[str, ...] = field(default=(), repr=False)
     keys_file: Path | None = None  # more keys, one a line; read again when it changes
+    release: int | None = None  # the one that serves, whatever the history says; none: the champion
     max_rows: int = 10_000
     max_bytes: int = 8 * 2**20
     max_requests: int = 512  # that are answered at the same moment
@@ -151,7 +153,7 @@ class Service:
 
     def __init__(self, settings: Settings, problem: str, options: ServeOptions):
         self.problem, self.options, self.package = problem, options, settings.package
-        self.watch = ChampionWatch(Store(settings.release_store), problem)
+        self.watch = ChampionWatch(Store(settings.release_store), problem, version=options.release)
         self.admission = Admission(options)
         self.journal = Journal(PredictionLog(find_log(settings.prediction_log)))
         self.metrics = Metrics()
@@ -182,8 +184,14 @@ class Service:
         faults += ["the prediction log cannot be written"] if self.journal.is_failing else []
         return faults + (["it has as many requests as it takes"] if busy else [])
 
+    def start(self) -> None:
+        """Load the release that serves, and follow the history from now on."""
+        self.watch.refresh()
+        threading.Thread(target=self.watch.follow, args=(self.options.poll_seconds,), daemon=True).start()
+
     def close(self) -> None:
-        """Write what still waits to be logged, and close the log."""
+        """End `start`, write what still waits to be logged, and close the log."""
+        self.watch.stop()
         self.journal.close()
         self.journal.log.close()
 

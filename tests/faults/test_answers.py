@@ -29,8 +29,9 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = """
 from cd4ml.base.settings import load_settings
+from cd4ml.production.limits import Listening
 from cd4ml.production.serving import serve_problem
-serve_problem(load_settings(), "toy", port=0, announce=lambda address, release: print(address, flush=True))
+serve_problem(load_settings(), "toy", Listening(port=0), announce=lambda address, release: print(address, flush=True))
 """
 
 

@@ -30,6 +30,7 @@ from cd4ml.base.store import Store
 from cd4ml.delivery.history import Event, add_event
 from cd4ml.delivery.manifest import Release
 from cd4ml.model.training import dump_model, predict_rows
+from cd4ml.production.limits import Listening
 from cd4ml.production.predictions import read_predictions, summarise_log
 from cd4ml.production.serving import serve_problem
 
@@ -38,8 +39,9 @@ PROBLEM = "flights"  # a known name, so that a server may start before its first
 SERVER = """
 import sys
 from cd4ml.base.settings import load_settings
+from cd4ml.production.limits import Listening
 from cd4ml.production.serving import serve_problem
-serve_problem(load_settings(), "flights", port=0, announce=lambda address, release: print(address, flush=True))
+serve_problem(load_settings(), "flights", Listening(port=0), announce=lambda address, _: print(address, flush=True))
 print(*sorted({name.partition(".")[0] for name in sys.modules}))
 """
 
@@ -59,7 +61,7 @@ class Server:
         except urllib.error.HTTPError as error:
             return error.code, _read(error.read())
 
-    def wait_for_release(self, release: int, seconds: float = 10.0) -> float:
+    def wait_for_release(self, release: int, seconds: float = 40.0) -> float:
         began = time.monotonic()
         while self.ask("/health/ready")[1]["release"] != release:
             assert time.monotonic() - began < seconds, f"release {release} never served"
@@ -286,7 +288,7 @@ def test_no_server_beyond_this_machine_without_a_key(tmp_path: Path, monkeypatch
     settings = replace(load_settings(ROOT), release_store=str(tmp_path), prediction_log=str(tmp_path / "log.db"))
     for host in ("0.0.0.0", "::", "example.org"):
         with pytest.raises(SettingsError, match="API key"):
-            serve_problem(settings, PROBLEM, host, 0)
+            serve_problem(settings, PROBLEM, Listening(host, 0))
 
 
 def test_a_serving_process_stays_light_and_ends_in_order(tmp_path: Path, models: list, rows: pd.DataFrame) -> None:

@@ -1,0 +1,242 @@
+"""The command `cd4ml serve` under more than it takes: limits, keys that are rotated, TLS, an end in order, switches."""
+
+import datetime as dt
+import http.client
+import ipaddress
+import json
+import os
+import re
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from sklearn.linear_model import LinearRegression
+
+from cd4ml.base.fingerprint import hash_bytes
+from cd4ml.base.store import Store
+from cd4ml.delivery.export import export_model
+from cd4ml.delivery.history import Event, add_event
+from cd4ml.delivery.manifest import Release
+from cd4ml.model.training import dump_model
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = Path(sys.executable).parent / "cd4ml"
+ROWS = pd.DataFrame({"x": [1.0, 2.0, 3.0, 5.0]})
+PROBLEM = "flights"  # a name that the command knows
+
+
+def write_release(store: Store, version: int, has_portable: bool = True) -> None:
+    """Write a release that answers its own number times x."""
+    model = LinearRegression().fit(ROWS, version * ROWS["x"])
+    files = {"model/model.skops": dump_model(model)}
+    files |= {"model/model.onnx": export_model(model, ROWS, "regression")} if has_portable else {}
+    run = {"decision": {"status": "pass"}, "metrics": {}}
+    hashes = {path: hash_bytes(data) for path, data in files.items()}
+    release = Release(PROBLEM, version, "2026-01-02T03:04:05+00:00", "regression", "y", (("x", "float64"),), (), run,
+                      {}, None, hashes)
+    for path, data in {**files, "manifest.json": release.to_json()}.items():
+        store.write(f"{release.folder}/{path}", data)
+
+
+def promote(store: Store, version: int) -> None:
+    add_event(store, PROBLEM, lambda number, champion: Event(number, "promote", version, champion, "", "ada", "", "ci"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(str(tmp_path / "releases"))
+    for version in (1, 2):
+        write_release(store, version)
+    promote(store, 2)
+    return store
+
+
+@contextmanager
+def serve(store: Store, *options: str) -> Iterator[tuple[subprocess.Popen, str]]:
+    places = {"CD4ML_ROOT": str(ROOT), "CD4ML_RELEASE_STORE": store.url,
+              "CD4ML_PREDICTION_LOG": str(Path(store.url).parent / "predictions.db")}
+    process = subprocess.Popen([str(COMMAND), "serve", PROBLEM, "--port", "0", *options], env=os.environ | places,
+                               text=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    try:
+        said = ""
+        while not (found := re.search(r"(https?://\S+?)/ ", said)):
+            line = process.stderr.readline()
+            assert line, said
+            said += line
+        yield process, found[1]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def ask(address: str, body: object, key: str = "", context: ssl.SSLContext | None = None) -> tuple[int, dict, dict]:
+    request = urllib.request.Request(f"{address}/predict", json.dumps(body).encode(),
+                                     {"Content-Type": "application/json", "X-API-Key": key})
+    try:
+        with urllib.request.urlopen(request, timeout=30, context=context) as reply:
+            return reply.status, json.load(reply), dict(reply.headers)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error), dict(error.headers)
+
+
+def write_certificate(folder: Path) -> tuple[Path, Path]:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "t")])
+    now = dt.datetime.now(dt.UTC)
+    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    made = (x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+            .serial_number(7).not_valid_before(now - dt.timedelta(1)).not_valid_after(now + dt.timedelta(1))
+            .add_extension(names, critical=False).sign(key, hashes.SHA256()))
+    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    return folder / "cert.pem", folder / "key.pem"
+
+
+def test_tls_rotated_keys_and_a_rate_for_each(tmp_path: Path, store: Store) -> None:
+    certificate, private = write_certificate(tmp_path)
+    keys = tmp_path / "keys"
+    keys.write_text("old\nother\n")
+    with serve(store, "--certificate", str(certificate), "--private-key", str(private), "--keys-file", str(keys),
+               "--max-rate", "4", "--release", "1", "--host", "0.0.0.0") as (_, address):
+        address, context = address.replace("0.0.0.0", "127.0.0.1"), ssl.create_default_context(cafile=str(certificate))
+        with pytest.raises(OSError):
+            ask(address.replace("https", "http"), {"x": 1.0}, "old")
+        status, told, _ = ask(address, {"x": 1.5}, "old", context)
+        assert (status, told["release"], round(told["predictions"][0]["prediction"], 9)) == (200, 1, 1.5)
+        answers = [ask(address, {"x": 1.0}, "old", context) for _ in range(12)]
+        refused = [one for one in answers if one[0] == 429]
+        assert refused
+        assert {status for status, _, _ in answers} == {200, 429}
+        assert refused[0][1]["what"] == "This key asks too often"
+        assert int(refused[0][2]["retry-after"]) >= 1
+        assert ask(address, {"x": 1.0}, "other", context)[0] == 200
+        keys.with_name("draft").write_text("new\nother\n")
+        os.replace(keys.with_name("draft"), keys)
+        time.sleep(1.1)
+        told = [ask(address, {"x": 1.0}, key, context)[0] for key in ("old", "new", "other", "")]
+        assert told == [401, 200, 200, 401]
+
+
+def test_overload_is_refused_in_words_and_over_when_it_is_over(store: Store) -> None:
+    body, answers = {"rows": [{"x": 1.0}] * 3000}, list[tuple[int, dict, dict]]()
+    with serve(store, "--max-requests", "2") as (_, address):
+        assert ask(address, body)[0] == 200
+
+        def ask_often() -> None:
+            for _ in range(6):
+                answers.append(ask(address, body))
+
+        threads = [threading.Thread(target=ask_often) for _ in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        counts = Counter(status for status, _, _ in answers)
+        assert counts.keys() == {200, 503}, counts
+        refused = next(one for one in answers if one[0] == 503)
+        assert refused[1]["what"] == "The server is busy"
+        assert int(refused[2]["retry-after"]) >= 1
+        assert [ask(address, body)[0] for _ in range(3)] == [200] * 3
+
+
+@pytest.mark.parametrize("has_portable", [True, False])
+def test_what_was_accepted_is_answered_before_the_server_ends(store: Store, has_portable: bool) -> None:
+    write_release(store, 3, has_portable)
+    promote(store, 3)
+    body = json.dumps({"rows": [{"x": 2.0}] * 8000})
+    with serve(store) as (process, address):
+        connections = [http.client.HTTPConnection(address.removeprefix("http://"), timeout=30) for _ in range(6)]
+        for connection in connections:
+            connection.request("POST", "/predict", body, {"Content-Type": "application/json"})
+        for _ in range(3):  # whoever is answered now came after those
+            assert urllib.request.urlopen(f"{address}/health/live", timeout=30).status == 200
+        process.send_signal(signal.SIGTERM)
+        replies = [connection.getresponse() for connection in connections]
+        answers = [json.loads(reply.read()) for reply in replies]
+        assert process.wait(30) in (0, -signal.SIGTERM)
+    assert [reply.status for reply in replies] == [200] * 6
+    assert all(round(one["predictions"][-1]["prediction"], 9) == 6.0 for one in answers)
+
+
+def test_fifty_switches_under_load_fail_no_request_and_mix_no_answer(store: Store) -> None:
+    answers, done = list[tuple[int, dict, dict]](), threading.Event()
+    with serve(store) as (_, address):
+        def ask_on() -> None:
+            while not done.is_set():
+                answers.append(ask(address, {"rows": [{"x": 1.0}, {"x": 3.0}]}))
+
+        threads = [threading.Thread(target=ask_on) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for switch in range(50):
+            promote(store, 1 + switch % 2)
+            began = time.monotonic()
+            while ask(address, {"x": 1.0})[1]["release"] != 1 + switch % 2:
+                assert time.monotonic() < began + 10, f"switch {switch} never came"
+                time.sleep(0.02)
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert Counter(status for status, _, _ in answers).keys() == {200}
+    assert {one["release"] for _, one, _ in answers} == {1, 2}
+    for _, one, _ in answers:
+        assert [round(row["prediction"] / one["release"], 9) for row in one["predictions"]] == [1.0, 3.0]
+
+
+LEAN = """
+import sys
+from cd4ml.cli.main import main
+try:
+    main(sys.argv[1:])
+finally:
+    print(*sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+def test_a_process_that_serves_a_portable_release_is_lean(store: Store) -> None:
+    """By the list of what the command has imported at its end, after it answered and showed all its pages."""
+    environ = os.environ | {"CD4ML_ROOT": str(ROOT), "CD4ML_RELEASE_STORE": store.url,
+                            "CD4ML_PREDICTION_LOG": str(Path(store.url).parent / "predictions.db")}
+    began = time.monotonic()
+    process = subprocess.Popen([sys.executable, "-c", LEAN, "serve", PROBLEM, "--port", "0"], env=environ, text=True,
+                               stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    process.stderr.readline()
+    address = re.search(r"http://\S+?(?=/ )", process.stderr.readline())[0]
+    assert urllib.request.urlopen(f"{address}/health/ready", timeout=30).status == 200
+    print(f"ready after {time.monotonic() - began:.2f} s")
+    assert ask(address, {"rows": [{"x": 1.0}] * 2000})[0] == 200
+    assert ask(address, {"x": "wrong"})[0] == 422
+    for path in ("/", "/docs", "/models", "/model", "/metrics", "/openapi.json"):
+        assert urllib.request.urlopen(address + path, timeout=30).status == 200
+    process.send_signal(signal.SIGINT)
+    imported = set(process.communicate(timeout=30)[0].split())
+    assert {"onnxruntime", "uvloop", "httptools", "msgspec"} <= imported
+    heavy = ("mlflow jupyter_client jupyterlab ipykernel papermill matplotlib nbconvert nbdev IPython sklearn skops "
+             "pandas scipy pandera pyarrow onnx skl2onnx websockets")
+    assert not imported & set(heavy.split())
+
+
+def test_nobody_serves_beyond_this_machine_in_the_clear_or_a_release_that_is_not_there(store: Store) -> None:
+    environ = os.environ | {"CD4ML_ROOT": str(ROOT), "CD4ML_RELEASE_STORE": store.url, "CD4ML_API_KEYS": "a"}
+    for options, said in ((("--host", "0.0.0.0"), "needs TLS"), (("--release", "9"), "no release 9"),
+                          (("--keys-file", "none"), "file of keys")):
+        done = subprocess.run([str(COMMAND), "serve", PROBLEM, "--port", "0", *options], env=environ,
+                              capture_output=True, text=True, timeout=60)
+        assert done.returncode == 2
+        assert said in " ".join(done.stderr.split())
