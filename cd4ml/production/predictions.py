@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OWN_COLUMNS', 'LogRow', 'SCHEMA_VERSION', 'SCHEMA', 'CHUNK_ROWS', 'Prediction', 'make_id', 'make_ids', 'check_names',
-           'find_log', 'PredictionLog', 'make_row', 'to_milliseconds', 'LogSummary', 'summarise_log',
+           'find_log', 'PredictionLog', 'make_row', 'to_milliseconds', 'LogSummary', 'summarise_log', 'find_unlogged',
            'read_predictions']
 
 # %% ../../nbs/production/00_predictions.ipynb #833be293
@@ -227,6 +227,17 @@ def _select(path: Path, query: str, values: Sequence[Any]) -> list[tuple[Any, ..
             return []
         _check_version(connection, path)
         return connection.execute(query, values).fetchall()
+
+# %% ../../nbs/production/00_predictions.ipynb #0e145341
+def find_unlogged(path: Path, problem: str, ids: Sequence[str]) -> list[str]:
+    """Return those of `ids` that are not the id of a logged prediction of `problem`."""
+    known: set[str] = set()
+    for start in range(0, len(ids), CHUNK_ROWS):
+        part = ids[start : start + CHUNK_ROWS]
+        places = ", ".join("?" * len(part))
+        known |= {row[0] for row in _select(path, f"select prediction_id from predictions where problem = ? "
+                                                  f"and prediction_id in ({places})", (problem, *part))}
+    return [one for one in ids if one not in known]
 
 # %% ../../nbs/production/00_predictions.ipynb #8b42c6f2
 def read_predictions(path: Path, problem: str, since: dt.datetime | None = None,

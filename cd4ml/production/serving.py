@@ -31,7 +31,7 @@ from .form import Face, describe_body, describe_fields, write_docs, write_form
 from .invocations import list_scores, read_invocation
 from .limits import Listening, check_listening, read_keys
 from .requests import RequestError
-from .service import Metrics, OverloadError, ServeOptions, Service, answer_rows  # noqa: F401
+from .service import Metrics, OverloadError, ServeOptions, Service, answer_rows, take_feedback  # noqa: F401
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -149,11 +149,15 @@ async def _read_body(receive: Receive, max_bytes: int) -> bytes | None:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
+def _check_kind(kind: str) -> None:
+    if kind != "application/json" and (said := kind.partition(";")[0].strip().lower()) != "application/json":
+        raise RequestError(415, "The body must be JSON", expected="Content-Type: application/json", got=said or "none")
+
+
 async def _predict(service: Service, kind: str, body: bytes) -> bytes:
     import msgspec
 
-    if kind != "application/json" and (said := kind.partition(";")[0].strip().lower()) != "application/json":
-        raise RequestError(415, "The body must be JSON", expected="Content-Type: application/json", got=said or "none")
+    _check_kind(kind)
     answer = await service.answer(body, lambda champion, data: champion.decoder.read_rows(
         data, service.options.max_rows))
     return msgspec.json.encode({"problem": service.problem, "release": answer.release,
@@ -170,8 +174,14 @@ async def _invoke(service: Service, kind: str, body: bytes) -> bytes:
                                 "prediction_ids": [one["prediction_id"] for one in answer.predictions]})
 
 
+async def _take_feedback(service: Service, kind: str, body: bytes) -> bytes:
+    _check_kind(kind)
+    return json.dumps(await asyncio.to_thread(take_feedback, service, body)).encode()
+
+
 Reply = Callable[[Service, str, bytes], Awaitable[bytes]]
-REPLIES: dict[tuple[str, str], Reply] = {("POST", "/predict"): _predict, ("POST", "/invocations"): _invoke}
+REPLIES: dict[tuple[str, str], Reply] = {("POST", "/predict"): _predict, ("POST", "/invocations"): _invoke,
+                                         ("POST", "/feedback"): _take_feedback}
 HEALTH = {("GET", "/health/live"): tell_live, ("GET", "/health/ready"): tell_ready,
           ("GET", "/ping"): tell_ready}  # the last is what clients of MLflow's server ask for
 
@@ -250,6 +260,11 @@ def _add_schema(app: "FastAPI", service: Service) -> None:
     @app.post("/invocations")
     async def invocations() -> dict[str, Any]:
         """Answer rows in any form of MLflow's scoring protocol: JSON or CSV."""
+        raise NotImplementedError
+
+    @app.post("/feedback")
+    async def feedback() -> dict[str, Any]:
+        """Keep what came of predictions, by their ids; the last word on each counts."""
         raise NotImplementedError
 
     def describe() -> dict[str, Any]:
