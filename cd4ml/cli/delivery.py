@@ -80,7 +80,7 @@ def deliver(order: "Order", question: "Question", began: int) -> "Run":
     """Return the run of `order`, remembered as the answer to `question` that was asked when it `began` [ns]."""
     from cd4ml.data.catalog import resolve_location
     from cd4ml.delivery.memory import remember_run
-    from cd4ml.delivery.promotion import watch_champion
+    from cd4ml.delivery.release import watch_champion
     from cd4ml.delivery.runs import run_delivery
 
     done = run_delivery(watch_champion(order), read_clock())
@@ -95,7 +95,7 @@ def show_explanations(order: "Order", as_json: bool) -> None:
     """Show which steps of `order` would run and because of what; nothing is executed."""
     from dataclasses import asdict
 
-    from cd4ml.delivery.promotion import watch_champion
+    from cd4ml.delivery.release import watch_champion
     from cd4ml.delivery.steps import explain_steps
 
     found = explain_steps(watch_champion(order))

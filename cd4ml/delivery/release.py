@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CLAIM', 'LATER', 'SERVING', 'Bundle', 'write_bundle', 'write_claim', 'read_key_to_sign', 'survey_releases',
            'list_releases', 'read_release', 'read_file', 'find_faults', 'verify_release', 'read_signature',
-           'Examination', 'examine_release', 'examine_all', 'sign_release', 'find_rival', 'read_rival',
-           'find_release_of']
+           'Examination', 'examine_release', 'examine_all', 'sign_release', 'find_rival', 'watch_champion',
+           'read_rival', 'find_release_of']
 
 # %% ../../nbs/delivery/80_release.ipynb #5ab355b1
 import datetime as dt
@@ -16,7 +16,7 @@ import os
 import platform
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from .provenance import read_requirements
 from .record import Run
 from .results import Result
 from .retention import refuse_pruned
+from .steps import Order
 from cd4ml.delivery.signature import (
     KEY,
     check_signature,
@@ -357,6 +358,12 @@ def find_rival(store: Store, problem: str, results: Mapping[str, Result]) -> Res
             results["model"].sha256, results["holdout"].sha256):
         version = champion.judged_against
     return None if version is None else read_rival(store, problem, version)
+
+
+def watch_champion(order: Order) -> Order:
+    """Return `order` with the champion of the release store as the model to compare with."""
+    store = Store(order.settings.release_store)
+    return replace(order, find_champion=lambda results: find_rival(store, order.problem.name, results))
 
 
 def read_rival(store: Store, problem: str, version: int) -> Result:

@@ -192,11 +192,14 @@ def plan_execution(settings: Settings, threads: int | None = None) -> Execution:
                      int(settings.memory_limit * megabyte) or None, int(settings.output_limit * megabyte), threads)
 
 # %% ../../nbs/delivery/48_steps.ipynb #5e94f743
-def open_step(name: str, problem: str) -> Step:
-    """Return the step called `name`, for its own notebook: what it may read, and where it records."""
+def open_step(name: str, problem: str, watch: Callable[[Order], Order] = lambda order: order) -> Step:
+    """Return the step called `name`, for its own notebook: what it may read, and where it records.
+
+    In JupyterLab, where nobody ordered anything, `watch` says what an order would know besides: of the champion.
+    """
     briefing = Path("step.json")
     if not briefing.is_file():
-        return _open_interactive(name, problem)
+        return _open_interactive(name, watch(make_order(load_settings(), problem, steps=READ_BY.get(name, ()))))
     found = json.loads(briefing.read_bytes())
     inputs = {fields["name"]: Result(**fields) for fields in found["inputs"]}
     step = Step(name, Path.cwd(), inputs, Store(found["data_store"]))
@@ -204,16 +207,15 @@ def open_step(name: str, problem: str) -> Step:
     return step
 
 
-def _open_interactive(name: str, problem: str) -> Step:
-    settings = load_settings()
-    order = make_order(settings, problem, steps=READ_BY.get(name, ()))
+def _open_interactive(name: str, order: Order) -> Step:
+    settings = order.settings
     found = list(run_steps(order, {}))
     inputs = {key: result for step in found for key, result in read_record(Path(step.folder)).items()}
     use = Use("", "", dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), read_who(os.environ))
     inputs = complete_inputs(watch_holdout(order, use), name, inputs)
     for step in found:
         print(f"step '{step.name}' was {'found' if step.status == 'cached' else 'run'} ({step.seconds:.1f} s)")
-    folder = Path(settings.run_store) / "interactive" / problem / name
+    folder = Path(settings.run_store) / "interactive" / order.problem.name / name
     folder.mkdir(parents=True, exist_ok=True)
     return Step(name, folder, inputs, Store(settings.data_store))
 

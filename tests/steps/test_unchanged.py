@@ -14,7 +14,7 @@ import pytest
 from cd4ml.base.errors import StepError
 from cd4ml.base.settings import load_settings
 from cd4ml.delivery.ledger import Use
-from cd4ml.delivery.promotion import watch_champion
+from cd4ml.delivery.release import watch_champion
 from cd4ml.delivery.results import read_record
 from cd4ml.delivery.runs import run_delivery
 from cd4ml.delivery.steps import STEPS, StepStopped, explain_steps, make_order, run_steps, watch_holdout
@@ -113,7 +113,7 @@ CHANGES = {
     # the code of a notebook: what comes after it runs only if it leaves something else
     "code of prepare, same rows": (add_code("prepare", "len(rows)"), ("prepare",),
                                    "prepare: notebook: code cell 7 changed"),
-    "code of train, same model": (add_code("train", "len(rows)"), ("train",), "train: notebook: code cell 4 changed"),
+    "code of train, same model": (add_code("train", "len(rows)"), ("train",), "train: notebook: code cell 5 changed"),
     "code of evaluate": (add_code("evaluate", "len(names)"), ("evaluate",),
                          "evaluate: notebook: code cell 12 changed"),
     "code of prepare, other rows": (edit("nbs/steps/prepare.ipynb", ", split.train)", ", split.train[1:])"), ALL,
@@ -275,7 +275,7 @@ def test_doctor_says_how_large_the_cache_is_and_cleans_by_age(bench):
         os.utime(Path(step.folder) / "ingredients.json", (month_ago, month_ago))
     found = bench.workbench.call_json("doctor", "--clean", "30")["findings"]
     findings = {one["subject"]: one["finding"] for one in found}
-    assert findings["cleaning"].startswith("1 steps and 0 drafts removed")
+    assert findings["cleaning"].startswith("1 steps, 0 drafts and 0 environments removed")
     assert findings["cache"].startswith("4 finished steps; steps ")
     assert not Path(other[0].folder).exists()
     assert bench.run() == NONE, "what the last run needs is kept, however old"

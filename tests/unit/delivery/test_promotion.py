@@ -19,8 +19,8 @@ from cd4ml.delivery.promotion import (
     follow_champion,
     mirror_registry,
     roll_back,
-    watch_champion,
 )
+from cd4ml.delivery.release import watch_champion
 from cd4ml.delivery.steps import make_order
 
 NOW = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
