@@ -1,6 +1,7 @@
 """Rows from the holdout or from the profile, implementations that are not there, and those that part."""
 
 import contextlib
+import importlib.util
 import json
 
 import numpy as np
@@ -22,7 +23,18 @@ from cd4ml.delivery.golden import make_golden_rows
 from cd4ml.delivery.manifest import Release
 from cd4ml.model.training import dump_model, predict_rows
 from cd4ml.production import agreement
-from cd4ml.production.agreement import draw_rows, open_module, open_portable, open_rest, open_trial, try_release
+from cd4ml.production.agreement import (
+    NotThere,
+    draw_rows,
+    open_batch,
+    open_module,
+    open_portable,
+    open_rest,
+    open_spark,
+    open_stream,
+    open_trial,
+    try_release,
+)
 
 RNG = np.random.default_rng(3)
 ROWS = pd.DataFrame({"hour": RNG.integers(5, 23, 300), "temp": RNG.normal(60, 10, 300).round(1),
@@ -131,6 +143,30 @@ def test_damaged_releases_and_those_that_are_not_there_are_refused(tmp_path):
 
 
 def test_what_is_added_is_asked(tmp_path, monkeypatch):
-    monkeypatch.setattr(agreement, "IMPLEMENTATIONS", {"batch": open_portable})
+    monkeypatch.setattr(agreement, "IMPLEMENTATIONS", {"added": open_portable})
+    monkeypatch.setattr(agreement, "SLOW", {})
     found = try_release(open_trial(keep(tmp_path), "toy", 1), 20)
-    assert [(one.name, one.tolerance) for one in found.parity.implementations] == [("batch", 1e-6)]
+    assert [(one.name, one.tolerance) for one in found.parity.implementations] == [("added", 1e-6)]
+
+
+def test_tables_and_messages_take_their_own_way_to_the_same_answers(tmp_path):
+    openers = {"batch": open_batch, "stream": open_stream}
+    found = try_release(open_trial(keep(tmp_path), "toy", 1), 50, openers).parity.implementations
+    assert [(one.name, one.status) for one in found] == [("batch", "agree"), ("stream", "agree")]
+    assert all(one.rows > 50 for one in found)
+
+
+def test_without_spark_there_is_nothing_to_compare_and_what_failed_once_is_not_asked_again(tmp_path, monkeypatch):
+    trial, asked = open_trial(keep(tmp_path), "toy", 1), []
+
+    def fail(df):
+        asked.append(len(df))
+        raise ValueError("no Java")
+
+    monkeypatch.setattr(agreement, "ask_by_spark", lambda *_: fail)
+    found, = try_release(trial, 30, {"Spark": open_spark}).parity.implementations
+    assert (found.status, len(asked)) == ("refuses", 1)
+    assert "no Java" in found.error
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(NotThere, match="not installed"), open_spark(trial):
+        pass
