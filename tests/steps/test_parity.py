@@ -15,7 +15,8 @@ def test_all_that_answer_for_a_release_agree(shared_workbench):
     assert shared_workbench.call_json("release", "iris")["promoted"]
     told = shared_workbench.call_json("parity", "iris", "--rows", "40")
     assert (told["release"], told["agrees"], told["absent"]) == (1, True, {})
-    assert read_statuses(told) == dict.fromkeys(("module", "ONNX", "REST", "notebook"), "agree")
+    assert read_statuses(told) == dict.fromkeys(
+        ("module", "ONNX", "REST", "batch", "stream", "notebook", "Spark"), "agree")
     assert (told["source"], told["parity"]["sampled"]) == ("its holdout", 40)
     code, out, _ = shared_workbench.call("parity", "iris", "--rows", "5", "--format", "json")
     assert (code, json.loads(out)["agrees"]) == (0, True)
@@ -35,7 +36,8 @@ def test_a_form_that_was_made_of_another_model_is_caught_by_the_gate_and_by_the_
     outcome = shared_workbench.call_json("release", "iris", code=1)
     assert (outcome["decision"], outcome["promoted"]) == ("fail", False)
     told = shared_workbench.call_json("parity", "iris", "--release", "2", code=1)
-    assert read_statuses(told) | {"REST": ""} == {"module": "agree", "ONNX": "parts", "REST": "", "notebook": "agree"}
+    original = dict.fromkeys(("module", "batch", "notebook", "Spark"), "agree")
+    assert read_statuses(told) | {"REST": ""} == original | {"ONNX": "parts", "stream": "parts", "REST": ""}
     parting = next(one["parting"] for one in told["parity"]["implementations"] if one["name"] == "ONNX")
     assert (parting["row"], parting["case"], parting["feature"]) == (0, "real", "petal_width")
     code, out, _ = shared_workbench.call("parity", "iris", "--release", "2", "--rows", "5")
