@@ -1,0 +1,107 @@
+"""What is asked at the same moment is answered together, and nobody has to answer for another's rows."""
+
+import asyncio
+import datetime as dt
+from dataclasses import replace
+
+import pytest
+
+from cd4ml.base.errors import StoreError
+from cd4ml.base.settings import load_settings
+from cd4ml.delivery.manifest import Release
+from cd4ml.production.champion import Champion
+from cd4ml.production.predictions import read_predictions
+from cd4ml.production.requests import RequestError, read_features
+from cd4ml.production.service import ServeOptions, Service
+
+
+class Counting:
+    """Answers with twice `x`, refuses negative ones, and counts how often it is asked."""
+
+    def __init__(self, factor=2):
+        self.factor, self.asked = factor, []
+
+    def answer_rows(self, rows):
+        self.asked.append(len(rows))
+        if any(row["x"] < 0 for row in rows):
+            raise ValueError("below nothing")
+        return [{"prediction": self.factor * row["x"]} for row in rows]
+
+
+def make_champion(version, model):
+    release = Release("toy", version, "", "regression", "y", (("x", "float64"),), (), {"decision": {}}, {}, None, {})
+    return Champion(release, model, read_features(release))
+
+
+@pytest.fixture
+def service(tmp_path):
+    settings = replace(load_settings(), release_store=str(tmp_path), prediction_log=str(tmp_path / "predictions.db"))
+    made = Service(settings, "toy", ServeOptions(clock=lambda: dt.datetime(2026, 1, 2, tzinfo=dt.UTC)))
+    made.watch.champion = make_champion(1, Counting())
+    yield made
+    made.close()
+
+
+def ask(service, *numbers):
+    async def ask_all():
+        bodies = [b'{"rows": [{"x": %d}, {"x": 0.5}]}' % number for number in numbers]
+        return await asyncio.gather(*(service.answer(body, lambda champion, data: champion.decoder.read_rows(data, 10))
+                                      for body in bodies), return_exceptions=True)
+
+    return asyncio.run(ask_all())
+
+
+def test_requests_of_one_moment_are_one_question_to_the_model_and_each_gets_its_own_answer(service, tmp_path):
+    found = ask(service, *range(50))
+    assert service.watch.champion.model.asked == [100]
+    assert [[row["prediction"] for row in one.predictions] for one in found] == [[2 * i, 1.0] for i in range(50)]
+    assert len({one.request_id for one in found}) == 50
+    logged = read_predictions(tmp_path / "predictions.db", "toy")
+    assert len(logged) == 100
+    for one in found:
+        own = logged[logged["request_id"] == one.request_id]
+        assert own["prediction_id"].tolist() == [row["prediction_id"] for row in one.predictions]
+        assert own["prediction"].tolist() == [row["prediction"] for row in one.predictions]
+
+
+def test_a_row_that_is_refused_spoils_no_other_request(service, tmp_path):
+    first, refused, last = ask(service, 1, -1, 3)
+    assert isinstance(refused, RequestError)
+    assert (refused.status, "below nothing" in refused.got) == (422, True)
+    assert (first.predictions[0]["prediction"], last.predictions[0]["prediction"]) == (2, 6)
+    assert len(read_predictions(tmp_path / "predictions.db", "toy")) == 4
+
+
+def test_a_change_of_champion_between_two_requests_of_one_moment_mixes_nothing(service):
+    async def ask_both():
+        def read(champion, data):
+            return champion.decoder.read_rows(data, 10)
+
+        first = asyncio.ensure_future(service.answer(b'{"x": 1}', read))
+        await asyncio.sleep(0)  # it has its champion, and is not answered yet
+        service.watch.champion = make_champion(2, Counting(10))
+        return await asyncio.gather(first, service.answer(b'{"x": 1}', read))
+
+    before, after = asyncio.run(ask_both())
+    assert (before.release, before.predictions[0]["prediction"]) == (1, 2)
+    assert (after.release, after.predictions[0]["prediction"]) == (2, 10)
+
+
+def test_what_cannot_be_logged_is_answered_to_nobody(service):
+    service.journal.log.close()
+    found = ask(service, 1, 2, 3)
+    assert all(isinstance(one, StoreError) for one in found)
+    assert b"cd4ml_predictions_total{" not in service.metrics.write()
+
+
+def test_a_request_that_gives_up_does_not_disturb_those_beside_it(service):
+    async def ask_two():
+        def read(champion, data):
+            return champion.decoder.read_rows(data, 10)
+
+        gone, stays = (asyncio.ensure_future(service.answer(b'{"x": 1}', read)) for _ in range(2))
+        await asyncio.sleep(0)
+        gone.cancel()
+        return await stays
+
+    assert asyncio.run(ask_two()).predictions[0]["prediction"] == 2
