@@ -20,15 +20,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..base.errors import Cd4mlError, DataError, ReleaseError
+from ..base.errors import Cd4mlError, ReleaseError
 from ..base.fingerprint import hash_bytes
 from ..base.store import write_atomic
 from ..model.problem import Task
 from ..model.training import dump_model, load_model
-from .batch import BatchJob, BatchResult, ask_by_tables, hold_folder
+from .batch import BatchJob, BatchResult, ask_by_tables, hold_folder, open_job
 from .requests import list_features
-from .scorer import Scorer, answer_chunk, check_chunk, check_table, describe_aside
-from .tables import Chunk, Table, find_kind, join_parts, open_table
+from .scorer import Scorer, answer_chunk, check_chunk, describe_aside
+from .tables import Chunk, Table, join_parts, open_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -169,11 +169,7 @@ def score_on_spark(scorer: Scorer, job: BatchJob, master: str = "local[2]", prob
         StoreError: the target cannot be written, or another process is writing it.
     """
     began = time.perf_counter()
-    if job.source.resolve() == job.target.resolve():
-        raise DataError("Answers would replace what is asked", where=str(job.target), fix="Name another file")
-    find_kind(job.target)
-    table = open_table(job.source)
-    schema = check_table(scorer, table)
+    table, schema = open_job(scorer, job)
     options = {"spark.sql.execution.arrow.maxRecordsPerBatch": str(job.chunk_rows)}
     with hold_folder(job), open_spark(master, **options) as spark:
         place = job.folder.resolve() / "spark"

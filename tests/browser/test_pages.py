@@ -18,17 +18,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def browser(chromium):
-    from playwright.sync_api import sync_playwright
-
-    options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=str(chromium), args=options)
-        yield started
-        started.close()
-
-
-@pytest.fixture(scope="module")
 def site(shared_workbench):
     """Return the folder of a site with two releases of iris and one of houses."""
     for words in (["iris"], ["iris", "-p", "train.C=0.5"], ["houses"]):

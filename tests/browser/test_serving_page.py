@@ -28,17 +28,6 @@ serve_problem(load_settings(), "toy", Listening(port=0), announce=lambda address
 
 
 @pytest.fixture(scope="module")
-def browser(chromium):
-    from playwright.sync_api import sync_playwright
-
-    options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=str(chromium), args=options)
-        yield started
-        started.close()
-
-
-@pytest.fixture(scope="module")
 def address(tmp_path_factory):
     import json
 
