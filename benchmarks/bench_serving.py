@@ -107,7 +107,8 @@ def start(words: list[str | Path], environ: dict[str, str], path: str) -> Iterat
     program, began = [str(BIN / words[0]), *map(str, words[1:]), str(port)], time.perf_counter()
     address = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(pin(0, program), cwd=ROOT, env={**ENVIRON, **environ}, stdout=said, stderr=said)
+        place = {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}  # where MLflow looks for its web server
+        process = subprocess.Popen(pin(0, program), cwd=ROOT, env=ENVIRON | place | environ, stdout=said, stderr=said)
         try:
             while not is_ready(f"{address}{'/health/ready' if path == '/predict' else '/health'}"):
                 if process.poll() is not None or time.perf_counter() - began > 120:

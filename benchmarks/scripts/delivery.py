@@ -47,14 +47,15 @@ class Memory:
         (out / f"{name}.skops").write_bytes(self.results[name])
 
     def record_file(self, name: str, data: bytes, suffix: str) -> None:
-        """Write `data` into the folder."""
+        """Write `data` into the folder and keep it as `name`."""
+        self.results[name] = data
         (out / f"{name}{suffix}").write_bytes(data)
 
     read_frame = read_file = read_value
     record_frame = record_value
 
 
-steps.open_step = lambda name, problem: Memory()  # type: ignore[assignment,return-value]
+steps.open_step = lambda name, problem, watch=None: Memory()  # type: ignore[assignment,return-value]
 for name in steps.STEPS:
     path = settings.notebooks / f"{name}.ipynb"
     given = params.select_step(name, read_declared(path))

@@ -153,14 +153,6 @@ def test_a_bundle_that_was_never_finished_goes_once_nobody_can_be_writing_it(sto
     assert read_tombstone(store, "toy", 2) is None
 
 
-def test_a_damaged_manifest_stops_a_prune(store):
-    keep_release(store, 1)
-    keep_release(store, 2)
-    store.write("toy/2/manifest.json", b"{}")
-    with pytest.raises(ReleaseError, match="cannot be read"):
-        make_plan(store)
-
-
 def test_a_tombstone_that_cannot_be_read_is_an_error(store):
     store.write("toy/1/pruned.json", b"?")
     with pytest.raises(ReleaseError, match="tombstone"):
