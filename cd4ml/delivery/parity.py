@@ -231,7 +231,7 @@ class Parity:
     stricter: int  # rows of wrong types that it alone refused, which is its right
     error: str  # what it said of the first row that it alone refused
     parting: Parting | None
-    tolerance: float = 1e-9  # the largest absolute difference that counts as the same [unit of the answer]
+    tolerance: float = EXACT  # the largest absolute difference that counts as the same [unit of the answer]
 
 # %% ../../nbs/delivery/70_parity.ipynb #a6289322
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 from ..base.errors import Cd4mlError, SettingsError, suggest_name
-from .requests import Feature, RequestError
+from .requests import Feature, RequestError, describe_rows
 from .stream import ID_HEADERS, StreamService, find_message_id, write_dead_letter
 
 if TYPE_CHECKING:
@@ -289,8 +289,4 @@ def describe_question(features: "Sequence[Feature]") -> dict[str, Any]:
         kind = "string" if one.kind == "time" else one.kind
         return {"type": [kind, "null"] if one.is_nullable else kind, "description": one.expected}
 
-    row = {"type": "object", "required": [one.name for one in features], "additionalProperties": False,
-           "properties": {one.name: describe(one) for one in features}}
-    many = {"type": "object", "required": ["rows"], "additionalProperties": False,
-            "properties": {"rows": {"type": "array", "minItems": 1, "items": row}}}
-    return {"oneOf": [many, row]}
+    return describe_rows({one.name: describe(one) for one in features})

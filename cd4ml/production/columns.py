@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..base.errors import DataError, suggest_name
 from ..data.contract import describe_check
-from .requests import Feature
+from .requests import Feature, find_bounds
 
 if TYPE_CHECKING:
     import numpy as np
@@ -151,9 +151,7 @@ def _read_value(value: Any, feature: Feature) -> Any:
 
 
 def _fit_integer(number: float, feature: Feature) -> int | None:
-    dtype = feature.dtype.lower()
-    bits = int(dtype.lstrip("uint") or 64)
-    low, high = (0, 2**bits) if dtype.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1))
+    low, high = find_bounds(feature.dtype)
     return int(number) if number == int(number) and low <= number < high else None
 
 # %% ../../nbs/production/15_columns.ipynb #fab9ce38

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
-from .requests import Feature, is_time, read_rows
+from .requests import Feature, find_bounds, is_time, read_rows
 
 # %% ../../nbs/production/05_decoder.ipynb #3380a69a
 @dataclass(frozen=True)
@@ -64,8 +64,6 @@ def _find_type(feature: Feature) -> Any:
     kinds = {"number": float, "boolean": bool, "string": str, "time": str}
     found: Any = kinds.get(feature.kind)
     if found is None:
-        bits = int(feature.dtype.lower().lstrip("uint") or 64)
-        is_signed = not feature.dtype.lower().startswith("u")
-        low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if is_signed else (0, min(2**bits, 2**63) - 1)
-        found = Annotated[int, msgspec.Meta(ge=low, le=high)]
+        low, beyond = find_bounds(feature.dtype)
+        found = Annotated[int, msgspec.Meta(ge=low, le=min(beyond, 2**63) - 1)]
     return found | None if feature.is_nullable else found

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..data.profile import FeatureProfile, Profile
 from ..delivery.pages import fill_page
-from .requests import Feature
+from .requests import Feature, describe_rows
 
 # %% ../../nbs/production/08_form.ipynb #d04eeac5
 MOST_CHOICES = 120  # more values than these are not offered one by one
@@ -84,12 +84,7 @@ def _give_kind(values: Sequence[str], feature: Feature) -> Any:
 # %% ../../nbs/production/08_form.ipynb #2fa03e4e
 def describe_body(fields: Sequence[Field]) -> dict[str, Any]:
     """Return what OpenAPI says of the body of `/predict`."""
-    names = [field.feature.name for field in fields]
-    row = {"type": "object", "required": names, "additionalProperties": False,
-           "properties": {field.feature.name: field.to_schema() for field in fields}}
-    many = {"type": "object", "required": ["rows"], "additionalProperties": False,
-            "properties": {"rows": {"type": "array", "minItems": 1, "items": row}}}
-    content: dict[str, Any] = {"schema": {"oneOf": [many, row]}}
+    content: dict[str, Any] = {"schema": describe_rows({field.feature.name: field.to_schema() for field in fields})}
     return {"required": True, "content": {"application/json": content | {"example": {"rows": [make_example(fields)]}}}}
 
 

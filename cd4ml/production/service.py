@@ -29,7 +29,7 @@ from .journal import Journal
 from .limits import KeyRing, RateLimit
 from .outcomes import OutcomeLog, find_outcomes
 from .predictions import PredictionLog, find_log, find_unlogged, make_ids, to_milliseconds
-from .requests import Fault, Feature, RequestError, make_frame
+from .requests import Fault, Feature, RequestError, make_frame, read_items
 
 # %% ../../nbs/production/09_service.ipynb #e697ff07
 @dataclass(frozen=True)
@@ -300,16 +300,7 @@ def take_feedback(service: Service, body: bytes) -> dict[str, Any]:
     Raises:
         RequestError: 400 not JSON, 413 too many, 422 not what an outcome is, or of no known prediction.
     """
-    try:
-        said = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise RequestError(400, "The body is not JSON", got=str(error), expected='{"outcomes": [{…}]}') from error
-    told = said["outcomes"] if isinstance(said, dict) and set(said) == {"outcomes"} else [said]
-    if not isinstance(told, list) or not told:
-        raise RequestError(422, "There are no outcomes", expected='{"outcomes": [{…}, …]} with 1 or more')
-    if len(told) > service.options.max_rows:
-        raise RequestError(413, "The request has too many outcomes", expected=f"at most {service.options.max_rows:,}",
-                           got=f"{len(told):,}", fix="Send them in several requests")
+    told = read_items(body, "outcomes", service.options.max_rows, "outcomes")
     if faults := _check_outcomes(service, told):
         raise RequestError(422, "The outcomes cannot be kept", faults, got=f"{len(faults)} violations",
                            fix="See violations")

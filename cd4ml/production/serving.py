@@ -31,7 +31,7 @@ from .form import Face, describe_body, describe_fields, write_docs, write_form
 from .invocations import list_scores, read_invocation
 from .limits import Listening, check_listening, read_keys
 from .requests import RequestError
-from .service import Metrics, OverloadError, ServeOptions, Service, answer_rows, take_feedback  # noqa: F401
+from .service import OverloadError, ServeOptions, Service, take_feedback
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

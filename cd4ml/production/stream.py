@@ -28,7 +28,7 @@ from ..model.problem import Task
 from .champion import Champion, ChampionWatch
 from .predictions import Prediction, PredictionLog, find_log
 from .requests import Feature, RequestError, list_features, read_rows
-from .serving import answer_rows
+from .service import answer_rows
 from .wire import write_request
 
 if TYPE_CHECKING:

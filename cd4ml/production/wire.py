@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..model.problem import Task
 from .requests import RequestError, list_features, read_rows
-from .serving import ServeOptions, answer_rows
+from .service import ServeOptions, answer_rows
 
 if TYPE_CHECKING:
     import pandas as pd
