@@ -6,11 +6,11 @@
 __all__ = ['Decoder', 'make_decoder']
 
 # %% ../../nbs/production/34_decoder.ipynb #7b18b5b9
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
-from .requests import Feature, find_bounds, is_time, read_rows
+from .requests import MOST_KEY, Asked, Feature, find_bounds, is_time, read_asked
 
 # %% ../../nbs/production/34_decoder.ipynb #3380a69a
 @dataclass(frozen=True)
@@ -21,25 +21,27 @@ class Decoder:
     names: tuple[str, ...]
     times: tuple[Feature, ...]
     one: Any = None  # msgspec's decoder of a row
-    many: Any = None  # of {"rows": […]}
+    many: Any = None  # of {"rows": […], "keys": […]}
 
-    def read_rows(self, body: bytes, max_rows: int) -> Sequence[Mapping[str, Any]]:
-        """Return the checked rows of a request; raises as `requests.read_rows` does."""
-        return self.read_quickly(body, max_rows) or read_rows(body, self.features, max_rows)
+    def read_asked(self, body: bytes, max_rows: int) -> Asked:
+        """Return what a request asks; raises as `requests.read_asked` does."""
+        return self.read_quickly(body, max_rows) or read_asked(body, self.features, max_rows)
 
-    def read_quickly(self, body: bytes, max_rows: int) -> list[dict[str, Any]] | None:
-        """Return the checked rows of a request, or none if only `requests.read_rows` can tell what it is."""
+    def read_quickly(self, body: bytes, max_rows: int) -> Asked | None:
+        """Return what a request asks, or none if only `requests.read_asked` can tell what it is."""
         if self.one is None:
             return None
         try:
-            found = self.many.decode(body).rows if body.startswith(b'{"rows"') else [self.one.decode(body)]
+            found, keys = self.many.decode(body) if body.startswith(b'{"rows"') else ([self.one.decode(body)], ())
         except (ValueError, RecursionError):  # msgspec's own errors are of this kind
+            return None
+        if isinstance(keys, list) and len(keys) != len(found):
             return None
         rows = [dict(zip(self.names, row, strict=True)) for row in found]
         if self.times and not all(row[one.name] is None or is_time(one, row[one.name]) for one in self.times
                                   for row in rows):
             return None
-        return rows if 0 < len(rows) <= max_rows else None
+        return Asked(rows, keys or ()) if 0 < len(rows) <= max_rows else None
 
 # %% ../../nbs/production/34_decoder.ipynb #150299c2
 def make_decoder(features: Sequence[Feature]) -> Decoder:
@@ -53,9 +55,17 @@ def make_decoder(features: Sequence[Feature]) -> Decoder:
     names = {f"f{i}": feature.name for i, feature in enumerate(features)}
     fields = [(name, _find_type(feature)) for name, feature in zip(names, features, strict=True)]
     row = msgspec.defstruct("Row", fields, rename=names, forbid_unknown_fields=True, gc=False,
-                            namespace={"__iter__": lambda one: iter(msgspec.structs.astuple(one))})
-    many = msgspec.defstruct("Rows", [("rows", list[row])], forbid_unknown_fields=True)  # type: ignore[valid-type]
+                            namespace={"__iter__": _list_fields})
+    key = Annotated[str, msgspec.Meta(min_length=1, max_length=MOST_KEY)]
+    many = msgspec.defstruct("Rows", [("rows", list[row]), ("keys", list[key], msgspec.UNSET)],  # type: ignore[valid-type]
+                             forbid_unknown_fields=True, namespace={"__iter__": _list_fields})
     return replace(found, one=msgspec.json.Decoder(row), many=msgspec.json.Decoder(many))
+
+
+def _list_fields(one: Any) -> Iterator[Any]:
+    from msgspec.structs import astuple
+
+    return iter(astuple(one))
 
 
 def _find_type(feature: Feature) -> Any:

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .requests import Feature, RequestError, refuse_faults
+from .requests import Feature, RequestError, check_rows, refuse_faults
 
 # %% ../../nbs/production/40_invocations.ipynb #31ab2bef
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
@@ -116,7 +116,7 @@ def read_invocation(body: bytes, kind: str, features: Sequence[Feature], max_row
     names = [feature.name for feature in features]
     chosen = [{name: _tell_missing(row[name]) for name in names if name in row} if isinstance(row, dict) else row
               for row in rows]
-    refuse_faults(features, chosen)
+    refuse_faults(check_rows(features, chosen), len(chosen))
     return chosen
 
 

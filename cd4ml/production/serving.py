@@ -30,7 +30,7 @@ from .champion import Champion
 from .form import Face, describe_body, describe_fields, write_docs, write_form
 from .invocations import list_scores, read_invocation
 from .limits import Listening, check_listening, read_keys
-from .requests import RequestError
+from .requests import Asked, RequestError
 from .service import OverloadError, ServeOptions, Service, take_feedback
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ async def _predict(service: Service, kind: str, body: bytes) -> bytes:
     import msgspec
 
     _check_kind(kind)
-    answer = await service.answer(body, lambda champion, data: champion.decoder.read_rows(
+    answer = await service.answer(body, lambda champion, data: champion.decoder.read_asked(
         data, service.options.max_rows))
     return msgspec.json.encode({"problem": service.problem, "release": answer.release,
                                 "request_id": answer.request_id, "predictions": answer.predictions})
@@ -167,8 +167,8 @@ async def _predict(service: Service, kind: str, body: bytes) -> bytes:
 async def _invoke(service: Service, kind: str, body: bytes) -> bytes:
     import msgspec
 
-    answer = await service.answer(body, lambda champion, data: read_invocation(
-        data, kind, champion.features, service.options.max_rows))
+    answer = await service.answer(body, lambda champion, data: Asked(read_invocation(
+        data, kind, champion.features, service.options.max_rows)))
     return msgspec.json.encode({"predictions": list_scores(answer.predictions, answer.task), "release": answer.release,
                                 "request_id": answer.request_id,
                                 "prediction_ids": [one["prediction_id"] for one in answer.predictions]})

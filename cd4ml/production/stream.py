@@ -27,8 +27,8 @@ from ..base.store import Store
 from ..model.problem import Task
 from .champion import Champion, ChampionWatch
 from .predictions import Prediction, PredictionLog, find_log
-from .requests import Feature, RequestError, list_features, read_rows
-from .service import answer_rows
+from .requests import Asked, Feature, RequestError, list_features, read_asked
+from .rounds import answer_rows
 from .wire import write_request
 
 if TYPE_CHECKING:
@@ -115,12 +115,12 @@ class StreamService:
     def _answer(self, body: bytes, message_id: str) -> dict[str, tuple[int, dict[str, Any]]]:
         began, at = time.perf_counter(), self.options.clock()
         champion = find_serving(self.watch)
-        rows = read_message(body, champion.features, self.options)
+        rows, keys = read_message(body, champion.features, self.options)
         answers = answer_rows(champion.model, champion.features, cast(Task, champion.release.task), rows)
         release, seconds = champion.release.version, time.perf_counter() - began
+        told = zip(rows, answers, keys or [""] * len(rows), strict=True)
         logged = [Prediction(make_prediction_id(self.problem, message_id, number), message_id[:28], at, self.problem,
-                             release, row, answer, seconds)
-                  for number, (row, answer) in enumerate(zip(rows, answers, strict=True))]
+                             release, row, answer, seconds, key) for number, (row, answer, key) in enumerate(told)]
         self.log.append(logged)
         return {one.prediction_id: (release, dict(one.answer)) for one in logged}
 
@@ -133,12 +133,12 @@ def find_serving(watch: ChampionWatch) -> Champion:
     return watch.champion
 
 
-def read_message(body: bytes, features: Sequence[Feature], options: StreamOptions) -> list[Mapping[str, Any]]:
-    """Return the checked rows of a message, which is what `POST /predict` takes; raise `RequestError` if it is not."""
+def read_message(body: bytes, features: Sequence[Feature], options: StreamOptions) -> Asked:
+    """Return what a message asks, which is what `POST /predict` takes; raise `RequestError` if it is not."""
     if len(body) > options.max_bytes:
         raise RequestError(413, "The message is too large", expected=f"at most {options.max_bytes:,} bytes",
                            got=f"{len(body):,}", fix="Send the rows in several messages")
-    return read_rows(body, features, options.max_rows)
+    return read_asked(body, features, options.max_rows)
 
 
 def write_dead_letter(body: bytes, headers: Mapping[str, Any], error: RequestError) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def ask_by_message(model: Any, X: "pd.DataFrame", task: Task) -> "Callable[[pd.D
     def ask(df: "pd.DataFrame") -> "pd.DataFrame":
         import pandas as pd
 
-        rows = read_message(write_request(df), features, StreamOptions())
+        rows, _ = read_message(write_request(df), features, StreamOptions())
         answers = json.loads(json.dumps(answer_rows(model, features, task, rows), allow_nan=False))
         return pd.DataFrame(answers, index=df.index)
 

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..model.problem import Task
-from .requests import RequestError, list_features, read_rows
-from .service import ServeOptions, answer_rows
+from .requests import RequestError, list_features, read_asked
+from .rounds import answer_rows
+from .service import ServeOptions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +48,7 @@ def ask_by_json(model: Any, X: "pd.DataFrame", task: Task) -> "Callable[[pd.Data
 
     def ask(df: "pd.DataFrame") -> "pd.DataFrame":
         try:
-            rows = read_rows(write_request(df), features, ServeOptions().max_rows)
+            rows = read_asked(write_request(df), features, ServeOptions().max_rows).rows
         except RequestError as error:
             raise _name_fault(error) from error
         answers = json.loads(json.dumps(answer_rows(model, features, task, rows), allow_nan=False))

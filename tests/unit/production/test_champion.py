@@ -18,7 +18,7 @@ from cd4ml.delivery.export import export_model
 from cd4ml.delivery.manifest import Release
 from cd4ml.model.training import dump_model
 from cd4ml.production.champion import PORTABLE, load_champion
-from cd4ml.production.service import answer_rows
+from cd4ml.production.rounds import answer_rows
 from cd4ml.production.wire import write_request
 
 RNG = np.random.default_rng(9)
@@ -46,7 +46,7 @@ def test_the_portable_form_serves_where_there_is_one_and_answers_the_same(tmp_pa
                                            onnx=export_model(MODEL, X, "binary")), "toy", 1)
     assert (original.is_quick, portable.is_quick) == (False, True)
     assert PORTABLE in portable.release.files
-    rows = portable.decoder.read_rows(write_request(X), 1000)
+    rows = portable.decoder.read_asked(write_request(X), 1000).rows
     ours, theirs = (answer_rows(one.model, one.features, "binary", rows) for one in (portable, original))
     assert [one["prediction"] for one in ours] == [one["prediction"] for one in theirs]
     assert np.allclose([one["probability"] for one in ours], [one["probability"] for one in theirs], rtol=0, atol=1e-6)

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from cd4ml.production.decoder import make_decoder
-from cd4ml.production.requests import RequestError, list_features, read_rows
+from cd4ml.production.decoder import Decoder, make_decoder
+from cd4ml.production.requests import Asked, RequestError, list_features, read_asked
 
 DTYPES = ("float64", "float32", "int64", "int8", "uint8", "uint64", "Int64", "bool", "boolean", "str", "object",
           "category", "datetime64[us]", "datetime64[us, UTC]")
@@ -17,12 +17,12 @@ VALUES = ("null", "true", "0", "-0", "1", "3.0", "3.5", "-1", "127", "128", "255
           '"2013-07-01T12:00:00"', '"2013-07-01T12:00:00Z"', "[]", "{}", "[1]", '{"x": 1}', "01", "+1", "1.", "")
 
 
-def read_both(decoder: object, body: bytes) -> tuple[list | None, list | None]:
+def read_both(decoder: Decoder, body: bytes) -> tuple[Asked | None, Asked | None]:
     try:
-        thorough = read_rows(body, decoder.features, 10)
+        thorough = read_asked(body, decoder.features, 10)
     except RequestError:
         thorough = None
-    for row in thorough or ():  # a whole number is one of the two for a feature that takes fractions
+    for row in thorough.rows if thorough else ():  # a whole number is one of the two for a feature that takes fractions
         row |= {one.name: float(row[one.name]) for one in decoder.features if one.kind == "number" and row[one.name]}
     return decoder.read_quickly(body, 10), thorough
 
@@ -51,13 +51,13 @@ def test_other_spellings_and_encodings_are_read_by_one_of_the_two() -> None:
     decoder = make_decoder(list_features([("x", "float64")], "toy"))
     spaced, twice, spelled = b' {"rows" : [{"x": 1}]}', b'{"x": 2, "x": 1}', b'{"r\\u006fws": [{"x": 1}]}'
     for body in (spaced, '{"x": 1}'.encode("utf-16"), twice, spelled):
-        assert decoder.read_rows(body, 10) == [{"x": 1}]
+        assert decoder.read_asked(body, 10).rows == [{"x": 1}]
 
 
 def test_a_feature_called_rows_is_left_to_the_thorough_reader() -> None:
     decoder = make_decoder(list_features([("rows", "float64"), ("x", "float64")], "toy"))
     assert decoder.read_quickly(b'{"rows": 1, "x": 2}', 10) is None
-    assert decoder.read_rows(b'{"rows": 1, "x": 2}', 10) == [{"rows": 1, "x": 2}]
+    assert decoder.read_asked(b'{"rows": 1, "x": 2}', 10).rows == [{"rows": 1, "x": 2}]
 
 
 def test_numbers_are_read_to_the_last_bit() -> None:
@@ -65,4 +65,21 @@ def test_numbers_are_read_to_the_last_bit() -> None:
     for _ in range(2000):
         number = math.ldexp(dice.uniform(-1, 1), dice.randint(-1000, 1000))
         quick, thorough = read_both(decoder, json.dumps({"x": number}).encode())
-        assert quick == thorough == [{"x": number}]
+        assert quick == thorough == Asked([{"x": number}])
+
+
+@pytest.mark.parametrize(("keys", "is_right"), [
+    ('["a", "b"]', True), ('["Zürich", "a"]', True), (f'["{"k" * 200}", "a"]', True), (f'["{"k" * 201}", "a"]', False),
+    ("[]", False), ('["a"]', False), ('["a", "b", "c"]', False), ('["a", ""]', False), ('["a", 1]', False),
+    ('["a", null]', False), ("null", False), ('"ab"', False), ('{"a": 1, "b": 2}', False), ('["a", "\\ud800"]', False)])
+def test_both_readers_take_the_same_keys(keys: str, is_right: bool) -> None:
+    decoder = make_decoder(list_features([("x", "float64")], "toy"))
+    quick, thorough = read_both(decoder, f'{{"rows": [{{"x": 1}}, {{"x": 2}}], "keys": {keys}}}'.encode())
+    assert quick == thorough == (Asked([{"x": 1.0}, {"x": 2.0}], json.loads(keys)) if is_right else None)
+
+
+def test_every_wrong_key_is_told_with_its_row() -> None:
+    decoder = make_decoder(list_features([("x", "float64")], "toy"))
+    with pytest.raises(RequestError) as caught:
+        decoder.read_asked(b'{"rows": [{"x": 1}, {"x": "a"}, {"x": 2}], "keys": ["a", "", 3]}', 10)
+    assert [(fault.row, fault.field) for fault in caught.value.faults] == [(1, "x"), (1, "keys"), (2, "keys")]

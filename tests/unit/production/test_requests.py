@@ -6,7 +6,7 @@ import pytest
 
 from cd4ml.base.errors import ReleaseError
 from cd4ml.delivery.manifest import Release
-from cd4ml.production.requests import Feature, RequestError, check_rows, make_frame, read_features, read_rows
+from cd4ml.production.requests import Feature, RequestError, check_rows, make_frame, read_asked, read_features
 
 
 def make_features(**dtypes: str) -> tuple[Feature, ...]:
@@ -47,7 +47,7 @@ def test_types_that_json_cannot_give_are_refused() -> None:
 def test_all_faults_of_all_rows_are_told_and_the_first_thousand_listed() -> None:
     body = json.dumps({"rows": [{"x": "no", "y": 1}] * 900}).encode()
     with pytest.raises(RequestError) as caught:
-        read_rows(body, make_features(x="float64"), 1000)
+        read_asked(body, make_features(x="float64"), 1000)
     assert caught.value.status == 422
     assert "1800 violations in 900 of 900 rows" in caught.value.got
     assert len(caught.value.faults) == 1800
@@ -61,5 +61,5 @@ def test_all_faults_of_all_rows_are_told_and_the_first_thousand_listed() -> None
 ])
 def test_wrong_bodies(body: bytes, status: int) -> None:
     with pytest.raises(RequestError) as caught:
-        read_rows(body, make_features(x="float64"), 10)
+        read_asked(body, make_features(x="float64"), 10)
     assert caught.value.status == status

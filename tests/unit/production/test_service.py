@@ -45,7 +45,7 @@ def service(tmp_path):
 def ask(service, *numbers):
     async def ask_all():
         bodies = [b'{"rows": [{"x": %d}, {"x": 0.5}]}' % number for number in numbers]
-        return await asyncio.gather(*(service.answer(body, lambda champion, data: champion.decoder.read_rows(data, 10))
+        return await asyncio.gather(*(service.answer(body, lambda champion, data: champion.decoder.read_asked(data, 10))
                                       for body in bodies), return_exceptions=True)
 
     return asyncio.run(ask_all())
@@ -75,7 +75,7 @@ def test_a_row_that_is_refused_spoils_no_other_request(service, tmp_path):
 def test_a_change_of_champion_between_two_requests_of_one_moment_mixes_nothing(service):
     async def ask_both():
         def read(champion, data):
-            return champion.decoder.read_rows(data, 10)
+            return champion.decoder.read_asked(data, 10)
 
         first = asyncio.ensure_future(service.answer(b'{"x": 1}', read))
         await asyncio.sleep(0)  # it has its champion, and is not answered yet
@@ -97,7 +97,7 @@ def test_what_cannot_be_logged_is_answered_to_nobody(service):
 def test_a_request_that_gives_up_does_not_disturb_those_beside_it(service):
     async def ask_two():
         def read(champion, data):
-            return champion.decoder.read_rows(data, 10)
+            return champion.decoder.read_asked(data, 10)
 
         gone, stays = (asyncio.ensure_future(service.answer(b'{"x": 1}', read)) for _ in range(2))
         await asyncio.sleep(0)
