@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HostOption', 'PortOption', 'KeysOption', 'CertificateOption', 'PrivateKeyOption', 'ProxyOption', 'FixedOption',
-           'RowsOption', 'RequestsOption', 'RateOption', 'serve', 'monitor']
+           'ShadowOption', 'CanaryOption', 'RowsOption', 'RequestsOption', 'RateOption', 'serve', 'monitor']
 
 # %% ../../nbs/cli/30_production.ipynb #f0882b67
 from pathlib import Path
@@ -23,36 +23,41 @@ CertificateOption = Annotated[Path | None, typer.Option(help="Certificate for TL
 PrivateKeyOption = Annotated[Path | None, typer.Option(help="Private key of the certificate, in PEM.")]
 ProxyOption = Annotated[bool, typer.Option("--behind-proxy", help="A proxy in front of the server does TLS.")]
 FixedOption = Annotated[int | None, typer.Option(help="Release that serves, instead of the champion.", min=1)]
+ShadowOption = Annotated[int | None, typer.Option(help="Release that is asked too, and answers nobody.", min=1)]
+CanaryOption = Annotated[str, typer.Option(help="Release that answers a share of the keys, such as 4:10%.")]
 RowsOption = Annotated[int, typer.Option(help="Rows that a request may hold.", min=1)]
 RequestsOption = Annotated[int, typer.Option(help="Requests that are answered at the same moment.", min=1)]
 RateOption = Annotated[float, typer.Option(help="Requests a second that each key may make; 0: no limit.", min=0)]
 
 # %% ../../nbs/cli/30_production.ipynb #b8fb95de
 def serve(problem: ProblemArgument, host: HostOption = "127.0.0.1", port: PortOption = 8000,
-          release: FixedOption = None, keys_file: KeysOption = None, certificate: CertificateOption = None,
-          private_key: PrivateKeyOption = None, behind_proxy: ProxyOption = False, max_rows: RowsOption = 10_000,
-          max_requests: RequestsOption = 512, max_rate: RateOption = 0.0) -> None:
+          release: FixedOption = None, shadow: ShadowOption = None, canary: CanaryOption = "",
+          keys_file: KeysOption = None, certificate: CertificateOption = None, private_key: PrivateKeyOption = None,
+          behind_proxy: ProxyOption = False, max_rows: RowsOption = 10_000, max_requests: RequestsOption = 512,
+          max_rate: RateOption = 0.0) -> None:
     """Answer POST /predict and /invocations from the champion, and log every prediction with its release.
 
-    Examples: cd4ml serve flights · cd4ml serve flights --release 3 · cd4ml serve flights --host 0.0.0.0
-    --keys-file keys --certificate cert.pem --private-key key.pem
+    Examples: cd4ml serve flights · cd4ml serve flights --release 3 · cd4ml serve flights --canary 4:10% ·
+    cd4ml serve flights --host 0.0.0.0 --keys-file keys --certificate cert.pem --private-key key.pem
     """
     from cd4ml.base.settings import load_settings
     from cd4ml.model.problem import find_problem
+    from cd4ml.production.challenger import choose_challenge
     from cd4ml.production.limits import Listening
     from cd4ml.production.service import ServeOptions
     from cd4ml.production.serving import serve_problem
 
     settings = load_settings()
     where = Listening(host, port, certificate, private_key, behind_proxy)
-    options = ServeOptions(keys_file=keys_file, release=release, max_rows=max_rows, max_requests=max_requests,
-                           max_rate=max_rate)
+    options = ServeOptions(keys_file=keys_file, release=release, challenge=choose_challenge(shadow, canary),
+                           max_rows=max_rows, max_requests=max_requests, max_rate=max_rate)
     serve_problem(settings, find_problem(problem, settings.package).name, where, options,
-                  lambda address, version: _announce(problem, address, version))
+                  lambda address, version: _announce(problem, address, version, shadow or canary))
 
 
-def _announce(problem: str, address: str, version: int | None) -> None:
+def _announce(problem: str, address: str, version: int | None, tried: int | str | None) -> None:
     words = f"release {version} of {problem}" if version else f"nothing yet: cd4ml release {problem}"
+    words += f"\n  beside it release {tried}, how it does: {address}/challenger" if tried else ""
     get_console(stderr=True).print(f"serving {words}\n  POST {address}/predict · try it: {address}/ · Ctrl-C ends")
 
 # %% ../../nbs/cli/30_production.ipynb #c75cad19

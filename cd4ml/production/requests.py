@@ -146,7 +146,7 @@ def check_keys(keys: Any, rows: int) -> list[Fault]:
     if not isinstance(keys, list) or len(keys) != rows:
         got = f"{len(keys)} keys" if isinstance(keys, list) else _show(keys)
         return [Fault(0, "keys", f"{rows} keys, one for each row", got)]
-    return [Fault(number, "keys", f"a text of 1 to {MOST_KEY} characters", _show(key)) for number, key in enumerate(keys)
+    return [Fault(row, "keys", f"a text of 1 to {MOST_KEY} characters", _show(key)) for row, key in enumerate(keys)
             if not (isinstance(key, str) and 0 < len(key) <= MOST_KEY and _is_text(key))]
 
 # %% ../../nbs/production/32_requests.ipynb #08d9a688

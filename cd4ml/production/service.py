@@ -19,6 +19,7 @@ from typing import Any
 
 from ..base.settings import Settings
 from ..base.store import Store
+from .challenger import Challenge, open_trial
 from .champion import Champion, ChampionWatch
 from .journal import Journal
 from .limits import KeyRing, RateLimit
@@ -39,6 +40,7 @@ class ServeOptions:
     keys: tuple[str, ...] = field(default=(), repr=False)
     keys_file: Path | None = None  # more keys, one a line; read again when it changes
     release: int | None = None  # the one that serves, whatever the history says; none: the champion
+    challenge: Challenge | None = None  # what is tried beside it
     max_rows: int = 10_000
     max_bytes: int = 8 * 2**20
     max_requests: int = 512  # that are answered at the same moment
@@ -120,8 +122,8 @@ class Service:
         self.watch = ChampionWatch(Store(settings.release_store), problem, version=options.release)
         self.journal = Journal(PredictionLog(log := find_log(settings.prediction_log)))
         self.outcomes = OutcomeLog(find_outcomes(log))
-        self.round = Round(self.journal)
-        self.metrics, self.admission = Metrics(), Admission(options)
+        self.round, self.metrics, self.admission = Round(self.journal), Metrics(), Admission(options)
+        self.trial = open_trial(settings, problem, options.challenge) if options.challenge else None
 
     def find_champion(self) -> Champion:
         """Return the champion; raise `RequestError` 503 if there is none."""
@@ -136,7 +138,8 @@ class Service:
         began, at, champion = time.perf_counter(), self.options.clock(), self.find_champion()
         is_quick = champion.is_quick and len(body) <= INLINE_BYTES
         asked = read(champion, body) if is_quick else await asyncio.to_thread(read, champion, body)
-        answer = await self.round.ask(Question(champion, asked, at, began, is_quick))
+        question, ask = Question(champion, asked, at, began, is_quick), self.round.ask
+        answer = await (self.trial.answer(question, body, ask) if self.trial else ask(question))
         self.metrics.count_answers(self.problem, answer.release, len(answer.logged), time.perf_counter() - began)
         return answer
 

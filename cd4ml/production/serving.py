@@ -26,6 +26,7 @@ from ..base.store import Store
 from ..delivery.history import find_champion
 from ..delivery.release import list_releases, read_file, read_release
 from ..model.problem import find_problem
+from .challenger import describe_trial
 from .champion import Champion
 from .form import Face, describe_body, describe_fields, write_docs, write_form
 from .invocations import list_scores, read_invocation
@@ -121,6 +122,8 @@ async def _live(gate: Gate, receive: Receive, send: Send) -> None:
     await send({"type": "lifespan.startup.complete"})
     threading.Thread(target=gate.find_app, daemon=True).start()
     await receive()
+    if gate.service.trial is not None:
+        await gate.service.trial.finish()
     await asyncio.to_thread(gate.service.close)
     await send({"type": "lifespan.shutdown.complete"})
 
@@ -222,6 +225,13 @@ def _add_pages(app: "FastAPI", service: Service) -> None:
     def models() -> dict[str, Any]:
         """List the releases with their decisions, the newest first, and which of them answers."""
         return {"problem": service.problem, "models": list_models(service)}
+
+    @app.get("/challenger", dependencies=[Depends(check_key)])
+    def challenger() -> dict[str, Any]:
+        """Tell how the release that is tried beside the champion does, apart from it."""
+        if service.trial is None:
+            raise RequestError(404, "No release is tried beside the champion", fix="Serve with --shadow or --canary")
+        return describe_trial(service.trial)
 
     @app.get("/reports/{release}", dependencies=[Depends(check_key)], response_class=HTMLResponse)
     def report(release: int) -> Response:

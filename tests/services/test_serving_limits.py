@@ -21,7 +21,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
 
 from cd4ml.base.fingerprint import hash_bytes
 from cd4ml.base.store import Store
@@ -29,6 +31,7 @@ from cd4ml.delivery.export import export_model
 from cd4ml.delivery.history import Event, add_event
 from cd4ml.delivery.manifest import Release
 from cd4ml.model.training import dump_model
+from cd4ml.production.predictions import read_predictions
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,9 +40,11 @@ ROWS = pd.DataFrame({"x": [1.0, 2.0, 3.0, 5.0]})
 PROBLEM = "flights"  # a name that the command knows
 
 
-def write_release(store: Store, version: int, has_portable: bool = True) -> None:
-    """Write a release that answers its own number times x."""
+def write_release(store: Store, version: int, has_portable: bool = True, takes_null: bool = False) -> None:
+    """Write a release that answers its own number times x; where x is null, it refuses or takes it for 0."""
     model = LinearRegression().fit(ROWS, version * ROWS["x"])
+    if takes_null:
+        model = make_pipeline(SimpleImputer(strategy="constant", fill_value=0.0), model).fit(ROWS, version * ROWS["x"])
     files = {"model/model.skops": dump_model(model)}
     files |= {"model/model.onnx": export_model(model, ROWS, "regression")} if has_portable else {}
     run = {"decision": {"status": "pass"}, "metrics": {}}
@@ -66,6 +71,7 @@ def store(tmp_path: Path) -> Store:
 @contextmanager
 def serve(store: Store, *options: str) -> Iterator[tuple[subprocess.Popen, str]]:
     places = {"CD4ML_ROOT": str(ROOT), "CD4ML_RELEASE_STORE": store.url,
+              "CD4ML_RUN_STORE": str(Path(store.url).parent / "runs"),
               "CD4ML_PREDICTION_LOG": str(Path(store.url).parent / "predictions.db")}
     process = subprocess.Popen([str(COMMAND), "serve", PROBLEM, "--port", "0", *options], env=os.environ | places,
                                text=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
@@ -235,8 +241,60 @@ def test_a_process_that_serves_a_portable_release_is_lean(store: Store) -> None:
 def test_nobody_serves_beyond_this_machine_in_the_clear_or_a_release_that_is_not_there(store: Store) -> None:
     environ = os.environ | {"CD4ML_ROOT": str(ROOT), "CD4ML_RELEASE_STORE": store.url, "CD4ML_API_KEYS": "a"}
     for options, said in ((("--host", "0.0.0.0"), "needs TLS"), (("--release", "9"), "no release 9"),
-                          (("--keys-file", "none"), "file of keys")):
+                          (("--keys-file", "none"), "file of keys"), (("--canary", "1:200%"), "no canary"),
+                          (("--shadow", "9"), "no release 9"), (("--shadow", "1", "--canary", "1:5%"), "both")):
         done = subprocess.run([str(COMMAND), "serve", PROBLEM, "--port", "0", *options], env=environ,
                               capture_output=True, text=True, timeout=60)
         assert done.returncode == 2
         assert said in " ".join(done.stderr.split())
+
+
+def tell_trial(address: str) -> dict:
+    with urllib.request.urlopen(f"{address}/challenger", timeout=30) as reply:
+        return json.load(reply)
+
+
+def test_a_shadow_is_asked_and_logged_and_answers_nobody(store: Store) -> None:
+    with serve(store, "--shadow", "1") as (process, address):
+        answers = [ask(address, {"rows": [{"x": i}, {"x": -i}], "keys": [f"a{i}", f"b{i}"]})[1] for i in range(1, 31)]
+        process.send_signal(signal.SIGTERM)  # whatever the shadow still owes is answered before the end
+        process.wait(30)
+    assert {answer["release"] for answer in answers} == {2}
+    logged = read_predictions(Path(store.url).parent / "predictions.db", PROBLEM).set_index("prediction_id")
+    for answer in answers:
+        for row in answer["predictions"]:
+            sent, shadow = logged.loc[row["prediction_id"]], logged.loc[f"{row['prediction_id']}~1"]
+            assert (sent["release"], sent["role"], shadow["release"], shadow["role"]) == (2, "champion", 1, "shadow")
+            assert sent["prediction"] == row["prediction"]
+            assert shadow["prediction"] == pytest.approx(sent["x"])
+            assert shadow["key"] == sent["key"]
+            assert shadow["request_id"] == answer["request_id"]
+    assert len(logged) == 120
+
+
+def test_a_canary_keeps_to_its_keys_and_is_taken_back_by_itself_when_it_fails(store: Store) -> None:
+    write_release(store, 3, takes_null=True)
+    promote(store, 3)
+    with serve(store, "--canary", "1:40%") as (_, address):
+        def ask_all(x: float | None) -> dict[str, int]:
+            replies = {f"k{i}": ask(address, {"rows": [{"x": x}], "keys": [f"k{i}"]}) for i in range(150)}
+            assert {status for status, _, _ in replies.values()} == {200}
+            return {key: reply["release"] for key, (_, reply, _) in replies.items()}
+
+        first = ask_all(5.0)
+        assert Counter(first.values()).keys() == {1, 3}
+        assert 35 < Counter(first.values())[1] < 85
+        assert ask_all(7.0) == first
+        told = tell_trial(address)
+        assert (told["state"], told["challenger"]["failures"]) == ("running", 0)
+        assert told["challenger"]["mean_score"] == pytest.approx(6)
+        assert told["champion"]["mean_score"] == pytest.approx(18)
+        assert set(ask_all(None).values()) == {3}  # release 1 refuses what the champion takes
+        assert tell_trial(address)["state"] == "stopped"
+        assert "failing requests" in tell_trial(address)["reason"]
+        assert set(ask_all(5.0).values()) == {3}
+        metrics = urllib.request.urlopen(f"{address}/metrics", timeout=30).read().decode()
+        assert 'cd4ml_predictions_total{problem="flights",release="1"' in metrics
+    with serve(store, "--canary", "1:40%") as (_, address):
+        assert tell_trial(address)["state"] == "stopped"
+        assert {ask(address, {"rows": [{"x": 5.0}], "keys": [f"k{i}"]})[1]["release"] for i in range(20)} == {3}
