@@ -6,7 +6,7 @@
 __all__ = ['HOME', 'OWNERS', 'DATASETS', 'CATEGORIES', 'UNITS', 'NUMBERS', 'FEATURES', 'WEATHER', 'LEAKS', 'LATE', 'MAX_WIND',
            'AIRPORTS', 'RANGES', 'ALWAYS', 'Day', 'PROBLEM', 'count_minutes', 'read_schedule', 'look_up',
            'add_circumstances', 'prepare_rows', 'write_contracts', 'FlightsPrepare', 'split_rows', 'FlightsTrain',
-           'build_model', 'FlightsParams']
+           'build_model', 'restore_rows', 'renew_split', 'read_traffic', 'FlightsParams']
 
 # %% ../../nbs/problems/flights.ipynb #699c746d
 import datetime
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BeforeValidator, Field, model_validator
 
 from ..data.catalog import Dataset
-from ..model.problem import Params, PrepareParams, Problem, TrainParams
+from ..model.problem import Params, PrepareParams, Problem, Return, TrainParams
 from ..model.split import Split, split_by_time
 
 if TYPE_CHECKING:
@@ -237,6 +237,39 @@ def build_model(params: FlightsTrain) -> Any:
                                              **params.model_dump(exclude={"seed"}))
     return Pipeline([("columns", columns), ("booster", booster)])
 
+# %% ../../nbs/problems/flights.ipynb #a8ed155f
+def restore_rows(came_back: "pd.DataFrame") -> "pd.DataFrame":
+    """Return prepared rows for the features that were asked `at` (UTC) about the flights `key`, and their outcomes."""
+    import pandas as pd
+
+    days = came_back["at"].dt.tz_convert("America/New_York").dt.tz_localize(None).dt.normalize()
+    return pd.DataFrame({
+        "flight_id": came_back["key"].astype(str),
+        "date": days.astype("datetime64[us]"),
+        "late": came_back["outcome"].astype(bool),
+        **{name: came_back[name].astype("str") for name in CATEGORIES},
+        **{name: came_back[name].astype(float) for name in NUMBERS},
+    })
+
+
+def renew_split(until: datetime.date, days: int) -> dict[str, Any]:
+    """Return the parameters that hold out the last `days` days before `until` and learn from all before them."""
+    return {"train_until": until - datetime.timedelta(days=days), "holdout_until": until}
+
+# %% ../../nbs/problems/flights.ipynb #d60c24ae
+def read_traffic(frames: "Mapping[str, pd.DataFrame]") -> "pd.DataFrame":
+    """Return what would have been asked of a server in 2013: each flight when it should depart, told when it landed."""
+    import pandas as pd
+
+    flights = frames["flights"]
+    flights = flights[flights["arr_delay"].notna()].reset_index(drop=True)
+    rows = prepare_rows(frames, PrepareParams())
+    asked = pd.to_datetime(flights["time_hour"]) + pd.to_timedelta(flights["sched_dep_time"] % 100, unit="min")
+    took = rows["duration"].fillna(rows["distance"] / 7 + 30) + flights["arr_delay"]  # no time zone known: by distance
+    told = asked + pd.to_timedelta(took.clip(lower=20), unit="min")
+    known = pd.DataFrame({"key": rows["flight_id"], "asked_at": asked, "told_at": told, "outcome": rows["late"]})
+    return pd.concat([known, rows[list(FEATURES)]], axis=1).sort_values(["asked_at", "key"], ignore_index=True)
+
 # %% ../../nbs/problems/flights.ipynb #9e376017
 class FlightsParams(Params):
     """Parameters of the problem flights."""
@@ -264,6 +297,7 @@ PROBLEM = Problem(
     slices=("origin", "carrier"),
     leaks=LEAKS,
     units=UNITS,
+    comes_back=Return("date", restore_rows, renew_split, read_traffic),
     intended_use="To rank the departures of a day by their risk of a late arrival, so that connections and crews can "
                  "be planned with it. A demonstration on public data of 2013, not a service for travellers.",
     limits="Only flights that arrived are learned from: the risk of a cancellation or diversion is not in the answer. "
