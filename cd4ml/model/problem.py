@@ -64,7 +64,7 @@ class EvaluateParams(Section):
     rules: list[dict[str, Any]] = Field(default_factory=list)
     """The gate: each rule names a metric and what its interval must reach."""
 
-
+# %% ../../nbs/model/00_problem.ipynb #39885ed9
 class MonitorParams(Section):
     """Parameters of the monitor step."""
 
@@ -72,6 +72,20 @@ class MonitorParams(Section):
     """Length of the window that ends with the last prediction [days]."""
     alarm_psi: float = Field(0.2, gt=0)
     """Population stability index from which a feature counts as drifted."""
+    act_on: list[str] = Field(default_factory=lambda: ["performance", "calibration"])
+    """Kinds of alarms that ask for a new model: performance, calibration, drift, missing, unseen, predictions."""
+    act_after_days: int = Field(0, ge=0, le=3660)
+    """Time that a champion has served after which a new model is asked for [days]; 0 for never."""
+    act_after_rows: int = Field(0, ge=0)
+    """Rows with an outcome since the champion serves, with which a new model is asked for; 0 for never."""
+    act_holdout_days: int = Field(21, ge=1, le=3660)
+    """Newest days with outcomes that judge the new model and the champion, and are not learned from [days]."""
+    act_least_rows: int = Field(1000, ge=1)
+    """Rows with an outcome below which nothing is trained."""
+    act_cooldown_days: float = Field(21.0, ge=0)
+    """Time after an attempt in which no other one is made [days]."""
+    act_budget: int = Field(12, ge=0)
+    """Attempts within a year; what is beyond has to be ordered by a person."""
 
 # %% ../../nbs/model/00_problem.ipynb #b958f59e
 class Params(BaseModel):
