@@ -13,7 +13,7 @@ from typing import Any
 
 from ..data.profile import FeatureProfile, Profile
 from ..delivery.pages import fill_page
-from .requests import Feature, describe_rows
+from .requests import Feature, describe_rows, find_bounds
 
 # %% ../../nbs/production/42_form.ipynb #d04eeac5
 MOST_CHOICES = 120  # more values than these are not offered one by one
@@ -52,7 +52,11 @@ class Field:
         kind = "string" if one.kind == "time" else one.kind
         words = ". ".join(text for text in (self.unit and f"Unit: {self.unit}", self.hint) if text)
         found: dict[str, Any] = {"type": [kind, "null"] if one.is_nullable else kind}
-        found |= {"format": "date-time"} if one.kind == "time" else {}
+        if one.kind == "time":
+            found["format"] = "date-time" if "," in one.dtype else "date-time-local"  # with a zone, or without
+        elif one.kind == "integer":
+            low, beyond = find_bounds(one.dtype)
+            found |= {"minimum": low, "maximum": beyond - 1}
         return found | ({"description": words} if words else {}) | (
             {"examples": [self.example]} if self.example is not None else {})
 

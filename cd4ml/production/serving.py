@@ -13,6 +13,7 @@ import functools
 import json
 import logging
 import os
+import re
 import socket
 import sys
 import threading
@@ -28,9 +29,10 @@ from ..delivery.release import list_releases, read_file, read_release
 from ..model.problem import find_problem
 from .challenger import describe_trial
 from .champion import Champion
-from .form import Face, describe_body, describe_fields, write_docs, write_form
+from .form import Face, describe_fields, write_docs, write_form
 from .invocations import list_scores, read_invocation
 from .limits import Listening, check_listening, read_keys
+from .openapi import write_openapi
 from .requests import Asked, RequestError
 from .service import OverloadError, ServeOptions, Service, take_feedback
 
@@ -203,7 +205,7 @@ def _make_rest(service: Service) -> "FastAPI":
     from fastapi import FastAPI
 
     app = FastAPI(title=f"cd4ml: {service.problem}", docs_url=None, redoc_url=None)
-    for add in (_add_errors, _add_pages, _add_health, _add_schema, _add_faces):
+    for add in (_add_errors, _add_pages, _add_calls, _add_faces):
         add(app, service)
     return app
 
@@ -234,7 +236,7 @@ def _add_pages(app: "FastAPI", service: Service) -> None:
         return describe_trial(service.trial)
 
     @app.get("/reports/{release}", dependencies=[Depends(check_key)], response_class=HTMLResponse)
-    def report(release: int) -> Response:
+    def report(release: str) -> Response:
         """Show the report of a release."""
         return HTMLResponse(read_report(service, release))
 
@@ -243,47 +245,15 @@ def _add_pages(app: "FastAPI", service: Service) -> None:
         """Tell counts and times in the text format of Prometheus."""
         return Response(service.metrics.write(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-# %% ../../nbs/production/46_serving.ipynb #b1bac886
-def _add_health(app: "FastAPI", service: Service) -> None:
-    from fastapi.responses import JSONResponse
-
-    @app.get("/health/live")
-    def live() -> dict[str, str]:
-        """Tell that the process answers."""
-        return tell_live(service)[1]
-
-    @app.get("/health/ready")
-    def ready() -> JSONResponse:
-        """Tell whether it answers (200) or not (503) and why, and what keeps a newer champion from serving."""
-        status, told = tell_ready(service)
-        return JSONResponse(told, status)
-
 # %% ../../nbs/production/46_serving.ipynb #585b4cf7
-def _add_schema(app: "FastAPI", service: Service) -> None:
-    from fastapi.openapi.utils import get_openapi
+def _add_calls(app: "FastAPI", service: Service) -> None:
+    async def answer() -> None:
+        raise NotImplementedError  # the gate does; here stands only that it does, for those who ask by another method
 
-    @app.post("/predict")
-    async def predict() -> dict[str, Any]:
-        """Answer one row or many from the champion."""
-        raise NotImplementedError  # the gate answers; here stands only that it does
+    for method, path in (*REPLIES, *HEALTH):
+        app.add_api_route(path, answer, methods=[method])
+    app.openapi = lambda: write_openapi(_make_face(service), service.options.max_rows)  # type: ignore[method-assign]
 
-    @app.post("/invocations")
-    async def invocations() -> dict[str, Any]:
-        """Answer rows in any form of MLflow's scoring protocol: JSON or CSV."""
-        raise NotImplementedError
-
-    @app.post("/feedback")
-    async def feedback() -> dict[str, Any]:
-        """Keep what came of predictions, by their ids; the last word on each counts."""
-        raise NotImplementedError
-
-    def describe() -> dict[str, Any]:
-        found = get_openapi(title=app.title, version="1", routes=app.routes)
-        if service.watch.champion is not None:
-            found["paths"]["/predict"]["post"]["requestBody"] = describe_body(_make_face(service).fields)
-        return found
-
-    app.openapi = describe  # type: ignore[method-assign]
 
 # %% ../../nbs/production/46_serving.ipynb #d5f9b8b2
 def _make_face(service: Service) -> Face:
@@ -324,13 +294,22 @@ def describe_release(champion: Champion) -> dict[str, Any]:
 def _add_errors(app: "FastAPI", service: Service) -> None:
     from fastapi import Request
     from fastapi.responses import Response
+    from starlette.exceptions import HTTPException
 
     async def refuse(request: Request, error: Exception) -> Response:
         status, headers, told = explain_error(service, error)
         return Response(told, status, headers, media_type="application/json")
 
+    async def refuse_call(request: Request, error: Exception) -> Response:
+        status, more = getattr(error, "status_code", 404), getattr(error, "headers", None) or {}
+        what = "Nothing is here" if status == 404 else "This is asked by another method"
+        answer = await refuse(request, RequestError(status, what, expected=more.get("Allow", ""), fix="See GET /docs"))
+        answer.headers.update(more)
+        return answer
+
     for kind in (Cd4mlError, Exception):
         app.add_exception_handler(kind, refuse)
+    app.add_exception_handler(HTTPException, refuse_call)
 
 # %% ../../nbs/production/46_serving.ipynb #bd9ca802
 def list_models(service: Service) -> list[dict[str, Any]]:
@@ -341,10 +320,12 @@ def list_models(service: Service) -> list[dict[str, Any]]:
              "report": f"/reports/{one.version}"} for one in reversed(found)]
 
 
-def read_report(service: Service, version: int) -> bytes:
+def read_report(service: Service, version: str) -> bytes:
     """Return the report of release `version`, verified; raise `RequestError` 404 if there is none."""
     try:
-        release = read_release(service.watch.store, service.problem, version)
+        if not re.fullmatch(r"[1-9]\d{0,8}", version, re.ASCII):
+            raise ReleaseError("A release has a number")
+        release = read_release(service.watch.store, service.problem, int(version))
         return read_file(service.watch.store, release, str(release.run.get("report", "")))
     except ReleaseError as error:
         raise RequestError(404, error.what, fix="GET /models lists those that there are") from error
