@@ -28,6 +28,7 @@ for _name in [name for name in os.environ if name.startswith("CD4ML_")]:
 SERVERS = {
     "chromium": ("chromium", "chromium-browser", "google-chrome"),
     "java": ("java",),
+    "wrk": ("wrk",),
     "nats-server": ("nats-server", "/usr/sbin/nats-server"),
     "redis-server": ("redis-server",),
     "node": (str(ROOT / ".ci-tools/bin/node"),),

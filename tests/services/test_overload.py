@@ -1,0 +1,138 @@
+"""By wrk: ten times what a server takes, of which nothing is lost, and very many requests, which leave nothing."""
+
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from sklearn.linear_model import LinearRegression
+
+from cd4ml.base.fingerprint import hash_bytes
+from cd4ml.base.store import Store
+from cd4ml.delivery.export import export_model
+from cd4ml.delivery.history import Event, add_event
+from cd4ml.delivery.manifest import Release
+from cd4ml.model.training import dump_model
+
+pytestmark = [pytest.mark.slow, pytest.mark.services]
+ROOT = Path(__file__).resolve().parents[2]
+PROBLEM, KEY = "flights", "a-key"
+TAKEN = 8  # requests at once
+SECONDS = int(os.environ.get("FLOOD_SECONDS", "6"))  # 60 for the whole minute
+
+
+@contextmanager
+def serve(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen, str]]:
+    rows = pd.DataFrame({"x": [1.0, 2.0, 3.0, 5.0]})
+    model, store = LinearRegression().fit(rows, rows["x"]), Store(str(folder / "releases"))
+    files = {"model/model.skops": dump_model(model), "model/model.onnx": export_model(model, rows, "regression")}
+    release = Release(PROBLEM, 1, "2026-01-02T03:04:05+00:00", "regression", "y", (("x", "float64"),), (),
+                      {"decision": {"status": "pass"}, "metrics": {}}, {}, None,
+                      {path: hash_bytes(data) for path, data in files.items()})
+    for path, data in {**files, "manifest.json": release.to_json()}.items():
+        store.write(f"{release.folder}/{path}", data)
+    add_event(store, PROBLEM, lambda number, champion: Event(number, "promote", 1, champion, "", "ada", "", "ci"))
+    places = {"CD4ML_ROOT": str(ROOT), "CD4ML_RELEASE_STORE": store.url, "CD4ML_API_KEYS": KEY,
+              "CD4ML_PREDICTION_LOG": str(folder / "predictions.db")}
+    command = [str(Path(sys.executable).parent / "cd4ml"), "serve", PROBLEM, "--port", "0", *options]
+    process = subprocess.Popen(command, env=os.environ | places, text=True, stderr=subprocess.PIPE,
+                               stdout=subprocess.DEVNULL)
+    try:
+        said = ""
+        while not (found := re.search(r"(https?://\S+?)/ ", said)):
+            line = process.stderr.readline()
+            assert line, said
+            said += line
+        yield process, found[1]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def ask_status(address: str) -> tuple[int, dict]:
+    try:
+        with urllib.request.urlopen(address, timeout=30) as reply:
+            return reply.status, json.load(reply)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def wait_until_ready(address: str) -> None:
+    began = time.monotonic()
+    while ask_status(f"{address}/health/ready")[0] != 200:
+        assert time.monotonic() < began + 20, "never ready again"
+        time.sleep(0.05)
+
+
+class Load:
+    def __init__(self, wrk: Path, folder: Path, size: int):
+        body, self.answered = folder / "body.json", folder / "answered.txt"
+        body.write_text(json.dumps({"rows": [{"x": 1.0 + number} for number in range(size)]}))
+        self.environ = os.environ | {"BODY": str(body), "ANSWERED": str(self.answered), "KEY": KEY}
+        self.wrk = [str(wrk), "-t", "1", "--timeout", "30s", "-s", str(Path(__file__).with_name("flood.lua"))]
+
+    def start(self, address: str, connections: int, seconds: int) -> subprocess.Popen:
+        return subprocess.Popen([*self.wrk, "-c", str(connections), "-d", f"{seconds}s", f"{address}/predict"],
+                                env=self.environ, text=True, stdout=subprocess.PIPE)
+
+
+def count(load: subprocess.Popen) -> dict:
+    said = load.communicate(timeout=SECONDS + 60)[0]
+    return json.loads(said.splitlines()[-1])
+
+
+@pytest.mark.parametrize("size", [500, 5000])  # answered in the event loop, and in a thread
+def test_ten_times_the_load_is_refused_in_words_loses_nothing_and_is_over_when_it_is_over(
+        tmp_path: Path, find_tool: Callable[[str], Path], size: int) -> None:
+    load, seen = Load(find_tool("wrk"), tmp_path, size), list[tuple[int, dict]]()
+    with serve(tmp_path, "--max-requests", str(TAKEN)) as (_, address):
+        before = count(load.start(address, TAKEN // 2, 2))
+        wait_until_ready(address)
+        flood = load.start(address, 10 * TAKEN, SECONDS)
+        while flood.poll() is None:
+            assert ask_status(f"{address}/health/live")[0] == 200
+            seen.append(ask_status(f"{address}/health/ready"))
+            time.sleep(0.1)
+        during = count(flood)
+        wait_until_ready(address)
+        after = count(load.start(address, TAKEN // 2, 2))
+    counted = {"before": before, "during": during, "after": after}
+    print(counted)
+    for one in counted.values():
+        assert one["unclear"] == one["lost"] == one["late"] == 0, counted
+        assert one["answered"] > 0, counted
+    assert before["refused"] == after["refused"] == 0, counted
+    assert during["refused"] > 0, counted
+    asked = (during["answered"] + during["refused"]) / during["seconds"]
+    assert asked >= 10 * before["answered"] / before["seconds"], counted  # or it was no flood
+    assert {reason for _, told in seen for reason in told["reasons"]} <= {"it has as many requests as it takes"}
+    ids = load.answered.read_text().split()
+    assert len(ids) == len(set(ids)) == sum(one["answered"] for one in counted.values())
+    with closing(sqlite3.connect(tmp_path / "predictions.db")) as log:
+        logged = dict(log.execute("select request_id, count(*) from predictions group by request_id"))
+    assert {logged.get(one, 0) for one in ids} == {size}
+
+
+def test_memory_does_not_grow_with_requests(tmp_path: Path, find_tool: Callable[[str], Path]) -> None:
+    load = Load(find_tool("wrk"), tmp_path, 1)
+    with serve(tmp_path) as (process, address):
+
+        def ask_until(answered: int) -> float:
+            while not load.answered.is_file() or load.answered.read_text().count("\n") < answered:
+                assert not count(load.start(address, 16, 3))["unclear"]
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1024
+
+        first, last = ask_until(15_000), ask_until(75_000)
+    print(f"{first:.1f} MB, then {last:.1f} MB")
+    assert last < first + 6  # 60,000 requests that each left 100 bytes behind would
