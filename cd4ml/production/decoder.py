@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
-from .requests import MOST_KEY, Asked, Feature, find_bounds, is_time, read_asked
+from .requests import KEY, MOST_KEY, Asked, Feature, find_bounds, is_time, read_asked
 
 # %% ../../nbs/production/34_decoder.ipynb #3380a69a
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Decoder:
     names: tuple[str, ...]
     times: tuple[Feature, ...]
     one: Any = None  # msgspec's decoder of a row
-    many: Any = None  # of {"rows": […], "keys": […]}
+    many: Any = None  # of {"rows": […]}
 
     def read_asked(self, body: bytes, max_rows: int) -> Asked:
         """Return what a request asks; raises as `requests.read_asked` does."""
@@ -32,33 +32,31 @@ class Decoder:
         if self.one is None:
             return None
         try:
-            found, keys = self.many.decode(body) if body.startswith(b'{"rows"') else ([self.one.decode(body)], ())
+            found = self.many.decode(body).rows if body.startswith(b'{"rows"') else [self.one.decode(body)]
         except (ValueError, RecursionError):  # msgspec's own errors are of this kind
             return None
-        if isinstance(keys, list) and len(keys) != len(found):
-            return None
-        rows = [dict(zip(self.names, row, strict=True)) for row in found]
+        rows = [dict(zip(self.names, row, strict=False)) for row in found]  # a row's last value is its key
+        keys = [row.key or "" for row in found]
         if self.times and not all(row[one.name] is None or is_time(one, row[one.name]) for one in self.times
                                   for row in rows):
             return None
-        return Asked(rows, keys or ()) if 0 < len(rows) <= max_rows else None
+        return Asked(rows, keys if any(keys) else ()) if 0 < len(rows) <= max_rows else None
 
 # %% ../../nbs/production/34_decoder.ipynb #150299c2
 def make_decoder(features: Sequence[Feature]) -> Decoder:
-    """Return the decoder for `features`; where one is called "rows" nothing is read quickly."""
+    """Return the decoder for `features`; where one is called as what is ours, nothing is read quickly."""
     import msgspec
 
     found = Decoder(tuple(features), tuple(feature.name for feature in features),
                     tuple(feature for feature in features if feature.kind == "time"))
-    if "rows" in found.names:
+    if {"rows", KEY} & set(found.names):
         return found
     names = {f"f{i}": feature.name for i, feature in enumerate(features)}
     fields = [(name, _find_type(feature)) for name, feature in zip(names, features, strict=True)]
-    row = msgspec.defstruct("Row", fields, rename=names, forbid_unknown_fields=True, gc=False,
+    key = (KEY, Annotated[str, msgspec.Meta(min_length=1, max_length=MOST_KEY)], msgspec.UNSET)
+    row = msgspec.defstruct("Row", [*fields, key], rename=names, forbid_unknown_fields=True, gc=False,
                             namespace={"__iter__": _list_fields})
-    key = Annotated[str, msgspec.Meta(min_length=1, max_length=MOST_KEY)]
-    many = msgspec.defstruct("Rows", [("rows", list[row]), ("keys", list[key], msgspec.UNSET)],  # type: ignore[valid-type]
-                             forbid_unknown_fields=True, namespace={"__iter__": _list_fields})
+    many = msgspec.defstruct("Rows", [("rows", list[row])], forbid_unknown_fields=True)  # type: ignore[valid-type]
     return replace(found, one=msgspec.json.Decoder(row), many=msgspec.json.Decoder(many))
 
 

@@ -186,7 +186,7 @@ def _find_reign(settings: Settings, problem: str) -> tuple[int, dt.datetime]:
                            fix=f"cd4ml release {problem}")
     return moves[-1].version, dt.datetime.fromisoformat(moves[-1].at)
 
-
+# %% ../../nbs/production/92_loop.ipynb #b9a81e9a
 def _gather(settings: Settings, problem: Problem, now: dt.datetime, since: dt.datetime) -> tuple[Harvest | None, int]:
     """Return what came back until `now`, and how many of its rows are of after `since`."""
     if problem.comes_back is None:

@@ -148,7 +148,7 @@ def describe_models() -> dict[str, Any]:
                              "serves": {"type": "boolean"}, "report": TEXT})
     return describe_object({"problem": TEXT, "models": {"type": "array", "items": model}})
 
-
+# %% ../../nbs/production/43_openapi.ipynb #5393d94e
 def describe_challenger() -> dict[str, Any]:
     """Return the JSON Schema of what `/challenger` says."""
     told = describe_object({"release": {"type": "integer"}, "role": {"enum": ["shadow", "canary"]}, "share": SHARE,

@@ -256,7 +256,7 @@ def tell_trial(address: str) -> dict:
 
 def test_a_shadow_is_asked_and_logged_and_answers_nobody(store: Store) -> None:
     with serve(store, "--shadow", "1") as (process, address):
-        answers = [ask(address, {"rows": [{"x": i}, {"x": -i}], "keys": [f"a{i}", f"b{i}"]})[1] for i in range(1, 31)]
+        answers = [ask(address, {"rows": [{"x": i, "key": f"a{i}"}, {"x": -i, "key": f"b{i}"}]})[1] for i in range(1, 31)]
         process.send_signal(signal.SIGTERM)  # whatever the shadow still owes is answered before the end
         process.wait(30)
     assert {answer["release"] for answer in answers} == {2}
@@ -277,7 +277,7 @@ def test_a_canary_keeps_to_its_keys_and_is_taken_back_by_itself_when_it_fails(st
     promote(store, 3)
     with serve(store, "--canary", "1:40%") as (_, address):
         def ask_all(x: float | None) -> dict[str, int]:
-            replies = {f"k{i}": ask(address, {"rows": [{"x": x}], "keys": [f"k{i}"]}) for i in range(150)}
+            replies = {f"k{i}": ask(address, {"x": x, "key": f"k{i}"}) for i in range(150)}
             assert {status for status, _, _ in replies.values()} == {200}
             return {key: reply["release"] for key, (_, reply, _) in replies.items()}
 
@@ -297,4 +297,4 @@ def test_a_canary_keeps_to_its_keys_and_is_taken_back_by_itself_when_it_fails(st
         assert 'cd4ml_predictions_total{problem="flights",release="1"' in metrics
     with serve(store, "--canary", "1:40%") as (_, address):
         assert tell_trial(address)["state"] == "stopped"
-        assert {ask(address, {"rows": [{"x": 5.0}], "keys": [f"k{i}"]})[1]["release"] for i in range(20)} == {3}
+        assert {ask(address, {"x": 5.0, "key": f"k{i}"})[1]["release"] for i in range(20)} == {3}
