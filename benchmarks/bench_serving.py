@@ -49,7 +49,7 @@ def measure(turns: int) -> Iterator[Row]:
     """Measure everything; one turn is a short one on a small problem."""
     problem, seconds = ("flights", 5.0) if turns > 1 else ("iris", 0.5)
     with tempfile.TemporaryDirectory() as folder:
-        environ = {**isolate(Path(folder)), "CD4ML_PREDICTION_LOG": f"{folder}/predictions.db"}
+        environ = {**isolate(Path(folder)), "CD4ML_PREDICTION_LOG": f"{folder}/predictions"}
         command("cd4ml", "release", problem, environ=environ)()
         asked = write_bodies(Path(folder), problem)
         free = {"MLFLOW_TRACKING_URI": environ["CD4ML_TRACKING_URI"]}

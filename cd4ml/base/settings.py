@@ -40,7 +40,7 @@ class Settings:
     run_store: str  # executed steps and runs; a local folder
     data_store: str  # snapshots of accepted data
     release_store: str  # bundles and their history
-    prediction_log: str  # SQLite file with what production was asked
+    prediction_log: str  # folder with what production was asked, a SQLite file a day
     site: str  # the static site
     kernels: str = "auto"  # how notebooks are run: auto, cells, kernel or ordinary
     workers: int = 0  # variants of a sweep that run at once; 0: one a core

@@ -174,7 +174,7 @@ def open_rest(trial: Trial) -> Iterator[Implementation]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _copy_release(trial, Store(str(folder / "releases")))
-        places = {"CD4ML_RELEASE_STORE": str(folder / "releases"), "CD4ML_PREDICTION_LOG": str(folder / "log.db"),
+        places = {"CD4ML_RELEASE_STORE": str(folder / "releases"), "CD4ML_PREDICTION_LOG": str(folder / "log"),
                   "CD4ML_ROOT": str(trial.settings.root)}
         environ = {key: value for key, value in os.environ.items() if key != "CD4ML_API_KEYS"} | places
         command = [sys.executable, "-c", "from cd4ml.cli.start import start; start()", "serve", trial.release.problem,

@@ -9,13 +9,13 @@ __all__ = ['MOST_ENTRIES', 'Entry', 'Journal', 'commit_entries']
 import asyncio
 import contextlib
 import queue
-import sqlite3
 import threading
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..base.errors import Cd4mlError, StoreError
+from .parts import DuplicateError
 from .predictions import LogRow, PredictionLog
 
 # %% ../../nbs/production/20_journal.ipynb #92f20299
@@ -42,7 +42,7 @@ class Journal:
     def append(self, rows: Sequence[LogRow]) -> "asyncio.Future[None]":
         """Return a future of the running loop: done when `rows` are on disk, failed with `StoreError` if not."""
         if not self._is_open:
-            raise StoreError("The prediction log is closed", where=str(self.log.path))
+            raise StoreError("The prediction log is closed", where=self.log.where)
         entry = Entry(rows, asyncio.get_running_loop().create_future())
         self._waiting.put(entry)
         return entry.written
@@ -77,11 +77,11 @@ def commit_entries(log: PredictionLog, entries: Sequence[Entry]) -> list[Cd4mlEr
         log.write([row for entry in entries for row in entry.rows])
         return [None] * len(entries)
     except StoreError as error:
-        if len(entries) > 1 and isinstance(error.__cause__, sqlite3.IntegrityError):
+        if len(entries) > 1 and isinstance(error, DuplicateError):
             return [fault for entry in entries for fault in commit_entries(log, [entry])]
         return [error] * len(entries)
     except Exception as error:  # whatever it is, the requests hear of it and the thread goes on
-        return [StoreError("The prediction log cannot be used", where=str(log.path), got=repr(error))] * len(entries)
+        return [StoreError("The prediction log cannot be used", where=log.where, got=repr(error))] * len(entries)
 
 
 def _tell(entries: Sequence[Entry], faults: Sequence[Cd4mlError | None]) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.errors import StoreError
+from .parts import find_folder
 from .predictions import to_milliseconds
 
 # %% ../../nbs/production/16_outcomes.ipynb #09584fdd
@@ -33,7 +34,8 @@ create index outcomes_by_prediction on outcomes (prediction_id, number);
 
 def find_outcomes(log: Path) -> Path:
     """Return the file of the outcomes that belongs to the prediction log at `log`."""
-    return log.with_name(f"{log.stem}-outcomes{log.suffix}")
+    folder = find_folder(log)
+    return folder.with_name(f"{folder.name}-outcomes.db")
 
 
 @contextlib.contextmanager

@@ -45,7 +45,7 @@ def address(tmp_path_factory):
         store.write(f"toy/1/{path}", data)
     add_event(store, "toy", lambda number, _: Event(number, "promote", 1, None, "", "ada", "", "ci"))
     places = {"CD4ML_ROOT": str(ROOT), "CD4ML_RELEASE_STORE": store.url, "CD4ML_API_KEYS": "a secret",
-              "CD4ML_PREDICTION_LOG": str(folder / "log.db")}
+              "CD4ML_PREDICTION_LOG": str(folder / "log")}
     process = subprocess.Popen([sys.executable, "-c", SERVER], env=os.environ | places, text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     yield process.stdout.readline().strip()

@@ -52,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @contextmanager
 def start_server(folder: Path) -> Iterator[tuple[subprocess.Popen, str]]:
     places = {"CD4ML_ROOT": str(ROOT), "CD4ML_RELEASE_STORE": str(folder / "releases"),
-              "CD4ML_PREDICTION_LOG": str(folder / "predictions.db")}
+              "CD4ML_PREDICTION_LOG": str(folder / "predictions")}
     process = subprocess.Popen([sys.executable, "-c", SERVER], env=os.environ | places, text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
@@ -107,7 +107,7 @@ def test_no_kill_under_load_loses_an_answer_that_was_given(folder: Path) -> None
             for thread in threads:
                 thread.join(30)
         given |= load.answers
-    logged = read_predictions(folder / "predictions.db", "toy").set_index("prediction_id")["prediction"]
+    logged = read_predictions(folder / "predictions", "toy").set_index("prediction_id")["prediction"]
     assert len(given) > 1000
     assert logged.index.is_unique
     assert not given.keys() - set(logged.index)
@@ -121,14 +121,14 @@ def test_a_full_disk_is_said_with_a_503_and_the_server_recovers(folder: Path) ->
         assert ask(connection, rows)[0] == 200
         unlimited = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1000, unlimited[1]))  # no file grows, as on a full disk
-        before = len(read_predictions(folder / "predictions.db", "toy"))
+        before = len(read_predictions(folder / "predictions", "toy"))
         for _ in range(3):
             status, told = ask(connection, rows * 50)
             assert (status, told["what"]) == (503, "The prediction log cannot be used")
             assert str(folder) not in json.dumps(told)
-        assert len(read_predictions(folder / "predictions.db", "toy")) == before
+        assert len(read_predictions(folder / "predictions", "toy")) == before
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, unlimited)
         status, told = ask(connection, rows)
         assert status == 200
         assert told["predictions"][0]["prediction_id"] in set(
-            read_predictions(folder / "predictions.db", "toy")["prediction_id"])
+            read_predictions(folder / "predictions", "toy")["prediction_id"])

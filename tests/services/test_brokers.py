@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from cd4ml.base.store import Store
 from cd4ml.delivery.history import Event, add_event
 from cd4ml.delivery.manifest import Release
 from cd4ml.model.training import dump_model, predict_rows
+from cd4ml.production.predictions import read_after
 
 pytestmark = [pytest.mark.slow, pytest.mark.services]
 ROOT = Path(__file__).resolve().parents[2]
@@ -203,7 +203,7 @@ def write_release(folder: Path, version: int) -> None:
 @contextmanager
 def start_consumer(folder: Path, broker: Broker) -> Iterator[subprocess.Popen]:
     environ = os.environ | {"CD4ML_ROOT": str(ROOT), "CD4ML_RELEASE_STORE": str(folder / "releases"),
-                            "CD4ML_PREDICTION_LOG": str(folder / "predictions.db"), "CD4ML_ENV": "local"}
+                            "CD4ML_PREDICTION_LOG": str(folder / "predictions"), "CD4ML_ENV": "local"}
     program = str(Path(sys.executable).parent / "cd4ml")
     command = [program, "stream", "flights", "--broker", broker.url, "--redeliver", "2"]
     with open(folder / "consumer.log", "a") as log:
@@ -216,13 +216,7 @@ def start_consumer(folder: Path, broker: Broker) -> Iterator[subprocess.Popen]:
 
 
 def read_log(folder: Path) -> list[tuple]:
-    if not (folder / "predictions.db").exists():
-        return []
-    with sqlite3.connect(folder / "predictions.db") as log:
-        try:
-            return log.execute("select prediction_id, request_id, answer from predictions order by rowid").fetchall()
-        except sqlite3.OperationalError:
-            return []
+    return [(row[0], row[1], row[6]) for row in read_after(folder / "predictions", {}, 1_000_000)[0]]
 
 
 def make_questions(first: int, count: int) -> list[bytes]:
@@ -298,7 +292,7 @@ def test_an_id_of_the_producer_tells_equal_messages_apart(tmp_path: Path, broker
 def test_a_broker_that_is_down_is_named_without_its_password(tmp_path: Path) -> None:
     command = [str(Path(sys.executable).parent / "cd4ml"), "stream", "flights", "--broker"]
     environ = os.environ | {"CD4ML_ROOT": str(ROOT), "CD4ML_RELEASE_STORE": str(tmp_path / "releases"),
-                            "CD4ML_PREDICTION_LOG": str(tmp_path / "predictions.db")}
+                            "CD4ML_PREDICTION_LOG": str(tmp_path / "predictions")}
     for scheme in ("redis", "nats", "kafka"):
         port, user = find_port(), "" if scheme == "kafka" else "ada:secret@"
         done = subprocess.run([*command, f"{scheme}://{user}127.0.0.1:{port}"], env=environ, text=True,

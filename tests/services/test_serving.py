@@ -110,7 +110,7 @@ def promote(store: Store, version: int) -> None:
 @contextmanager
 def start_server(folder: Path, **environ: str) -> Iterator[Server]:
     places = {"CD4ML_ROOT": str(ROOT), "CD4ML_RELEASE_STORE": str(folder / "releases"),
-              "CD4ML_PREDICTION_LOG": str(folder / "predictions.db")}
+              "CD4ML_PREDICTION_LOG": str(folder / "predictions")}
     process = subprocess.Popen([sys.executable, "-c", SERVER], env=os.environ | places | environ, text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
@@ -154,7 +154,7 @@ def test_answers_equal_the_notebooks_and_are_logged(
     assert answer["release"] == 1
     assert [one["probability"] for one in answer["predictions"]] == expected["probability"].tolist()
     assert [one["prediction"] for one in answer["predictions"]] == expected["prediction"].tolist()
-    logged = read_predictions(folder / "predictions.db", PROBLEM)
+    logged = read_predictions(folder / "predictions", PROBLEM)
     logged = logged[logged["request_id"] == answer["request_id"]]
     assert logged["prediction_id"].tolist() == [one["prediction_id"] for one in answer["predictions"]]
     assert logged["hour"].tolist() == rows["hour"].tolist()
@@ -169,7 +169,7 @@ def test_a_single_row_may_be_an_object(served: tuple[Server, Path], rows: pd.Dat
 
 def test_wrong_requests_are_told_everything_and_not_logged(served: tuple[Server, Path], rows: pd.DataFrame) -> None:
     server, folder = served
-    before = summarise_log(folder / "predictions.db", PROBLEM).count
+    before = summarise_log(folder / "predictions", PROBLEM).count
     good = to_json(rows.head(1))[0]
     status, told = server.ask("/predict", {"rows": [good, {**good, "hour": "17", "tmp": 3}, {"carrier": 5}]})
     assert status == 422
@@ -182,7 +182,7 @@ def test_wrong_requests_are_told_everything_and_not_logged(served: tuple[Server,
     assert server.ask("/predict", good, Content_Type="text/plain")[0] == 415
     assert server.ask("/predict")[0] == 405
     assert server.ask("/redoc")[0] == 404
-    assert summarise_log(folder / "predictions.db", PROBLEM).count == before
+    assert summarise_log(folder / "predictions", PROBLEM).count == before
 
 
 def test_the_server_describes_itself(served: tuple[Server, Path], rows: pd.DataFrame) -> None:
@@ -257,8 +257,10 @@ def test_what_cannot_be_logged_is_not_answered(tmp_path: Path, models: list, row
     promote(store, 1)
     with start_server(tmp_path) as server:
         server.wait_for_release(1)
-        with sqlite3.connect(tmp_path / "predictions.db") as connection:
-            connection.execute("alter table predictions rename to gone")
+        assert server.ask("/predict", {"rows": to_json(rows.head(1))})[0] == 200
+        for path in (tmp_path / "predictions").glob("*-*.db"):
+            with sqlite3.connect(path) as connection:
+                connection.execute("alter table predictions rename to gone")
         status, told = server.ask("/predict", {"rows": to_json(rows.head(1))})
         assert status == 503
         assert "prediction log" in told["what"]
@@ -285,7 +287,7 @@ def test_a_key_is_asked_for_when_there_is_one(tmp_path: Path, models: list, rows
 
 def test_no_server_beyond_this_machine_without_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CD4ML_API_KEYS", raising=False)
-    settings = replace(load_settings(ROOT), release_store=str(tmp_path), prediction_log=str(tmp_path / "log.db"))
+    settings = replace(load_settings(ROOT), release_store=str(tmp_path), prediction_log=str(tmp_path / "log"))
     for host in ("0.0.0.0", "::", "example.org"):
         with pytest.raises(SettingsError, match="API key"):
             serve_problem(settings, PROBLEM, Listening(host, 0))

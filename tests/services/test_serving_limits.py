@@ -72,7 +72,7 @@ def store(tmp_path: Path) -> Store:
 def serve(store: Store, *options: str) -> Iterator[tuple[subprocess.Popen, str]]:
     places = {"CD4ML_ROOT": str(ROOT), "CD4ML_RELEASE_STORE": store.url,
               "CD4ML_RUN_STORE": str(Path(store.url).parent / "runs"),
-              "CD4ML_PREDICTION_LOG": str(Path(store.url).parent / "predictions.db")}
+              "CD4ML_PREDICTION_LOG": str(Path(store.url).parent / "predictions")}
     process = subprocess.Popen([str(COMMAND), "serve", PROBLEM, "--port", "0", *options], env=os.environ | places,
                                text=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     try:
@@ -218,7 +218,7 @@ finally:
 def test_a_process_that_serves_a_portable_release_is_lean(store: Store) -> None:
     """By the list of what the command has imported at its end, after it answered and showed all its pages."""
     environ = os.environ | {"CD4ML_ROOT": str(ROOT), "CD4ML_RELEASE_STORE": store.url,
-                            "CD4ML_PREDICTION_LOG": str(Path(store.url).parent / "predictions.db")}
+                            "CD4ML_PREDICTION_LOG": str(Path(store.url).parent / "predictions")}
     began = time.monotonic()
     process = subprocess.Popen([sys.executable, "-c", LEAN, "serve", PROBLEM, "--port", "0"], env=environ, text=True,
                                stderr=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -256,11 +256,12 @@ def tell_trial(address: str) -> dict:
 
 def test_a_shadow_is_asked_and_logged_and_answers_nobody(store: Store) -> None:
     with serve(store, "--shadow", "1") as (process, address):
-        answers = [ask(address, {"rows": [{"x": i, "key": f"a{i}"}, {"x": -i, "key": f"b{i}"}]})[1] for i in range(1, 31)]
+        answers = [ask(address, {"rows": [{"x": i, "key": f"a{i}"}, {"x": -i, "key": f"b{i}"}]})[1]
+                   for i in range(1, 31)]
         process.send_signal(signal.SIGTERM)  # whatever the shadow still owes is answered before the end
         process.wait(30)
     assert {answer["release"] for answer in answers} == {2}
-    logged = read_predictions(Path(store.url).parent / "predictions.db", PROBLEM).set_index("prediction_id")
+    logged = read_predictions(Path(store.url).parent / "predictions", PROBLEM).set_index("prediction_id")
     for answer in answers:
         for row in answer["predictions"]:
             sent, shadow = logged.loc[row["prediction_id"]], logged.loc[f"{row['prediction_id']}~1"]

@@ -20,7 +20,7 @@ def test_all_that_answer_for_a_release_agree(shared_workbench):
     assert (told["source"], told["parity"]["sampled"]) == ("its holdout", 40)
     code, out, _ = shared_workbench.call("parity", "iris", "--rows", "5", "--format", "json")
     assert (code, json.loads(out)["agrees"]) == (0, True)
-    assert not (shared_workbench.folder / ".cd4ml/predictions.db").exists(), "production was not asked"
+    assert not (shared_workbench.folder / ".cd4ml/predictions").exists(), "production was not asked"
 
 
 def test_a_form_that_was_made_of_another_model_is_caught_by_the_gate_and_by_the_command(shared_workbench):

@@ -26,12 +26,12 @@ class Constant:
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[TestClient, Path]]:
     settings = replace(load_settings(ROOT), release_store=str(tmp_path / "releases"),
-                       prediction_log=str(tmp_path / "log.db"))
+                       prediction_log=str(tmp_path / "log"))
     app = make_app(settings, "toy")
     release = Release("toy", 1, "", "binary", "y", (("x", "float64"),), (False, True), {"decision": {}}, {}, None, {})
     app.service.watch.champion = Champion(release, Constant(), read_features(release))
     with TestClient(app, raise_server_exceptions=False) as client:
-        yield client, find_outcomes(tmp_path / "log.db")
+        yield client, find_outcomes(tmp_path / "log")
 
 
 def predict(client: TestClient, rows: int) -> list[str]:

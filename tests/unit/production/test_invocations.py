@@ -78,14 +78,14 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     mlflow.sklearn.save_model(model, folder / "model", serialization_format="skops", signature=signature,
                               pyfunc_predict_fn=method, skops_trusted_types=list(TRUSTED_TYPES), pip_requirements=[])
     settings = replace(load_settings(ROOT), release_store=str(folder / "releases"),
-                       prediction_log=str(folder / "log.db"))
+                       prediction_log=str(folder / "log"))
     app = make_app(settings, "toy")
     dtypes = tuple((name, str(kind)) for name, kind in X.dtypes.items())
     release = Release("toy", 3, "", task, "y", dtypes, (), {"decision": {}}, {}, None, {})
     app.service.watch.champion = Champion(release, model, read_features(release))
     theirs = TestClient(init(mlflow.pyfunc.load_model(str(folder / "model"))), raise_server_exceptions=False)
     with TestClient(app, raise_server_exceptions=False) as ours:
-        yield theirs, ours, folder / "log.db"
+        yield theirs, ours, folder / "log"
 
 
 def ask(client: TestClient, body: object) -> tuple[int, dict]:

@@ -8,6 +8,7 @@ import pytest
 
 from cd4ml.base.errors import StoreError
 from cd4ml.production.journal import MOST_ENTRIES, Journal
+from cd4ml.production.parts import DuplicateError
 from cd4ml.production.predictions import LogRow, Prediction, PredictionLog, make_row, read_predictions
 
 AT = dt.datetime(2013, 7, 1, 12, tzinfo=dt.UTC)
@@ -20,7 +21,7 @@ def make_rows(name: str, count: int = 1, text: str = "") -> list[LogRow]:
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
-    return Journal(PredictionLog(tmp_path / "log.db"))
+    return Journal(PredictionLog(tmp_path / "log"))
 
 
 def read_ids(journal: Journal) -> list[str]:
@@ -41,13 +42,13 @@ def test_more_requests_than_a_commit_takes_and_large_ones(journal: Journal) -> N
 def test_a_request_that_is_refused_is_refused_whole_and_alone(journal: Journal) -> None:
     asyncio.run(append_all(journal, make_rows("old")))
     told = asyncio.run(append_all(journal, make_rows("a"), make_rows("new", 3) + make_rows("old"), make_rows("b")))
-    assert [type(one) for one in told] == [type(None), StoreError, type(None)]
+    assert [type(one) for one in told] == [type(None), DuplicateError, type(None)]
     assert set(read_ids(journal)) == {"old-0", "a-0", "b-0"}
 
 
 def test_a_full_disk_is_told_to_all_who_wait_and_later_requests_are_written(journal: Journal) -> None:
     asyncio.run(append_all(journal, make_rows("first")))
-    connection = journal.log._connection
+    connection = journal.log.store.files.find("2013-07-01")
     connection.execute(f"pragma max_page_count = {connection.execute('pragma page_count').fetchone()[0]}")
     told = asyncio.run(append_all(journal, *(make_rows(f"r{i}", 5, "x" * 4000) for i in range(20))))
     assert all(isinstance(one, StoreError) and "full" in str(one) for one in told)

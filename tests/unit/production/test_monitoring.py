@@ -29,7 +29,7 @@ BASELINE = Baseline(RELEASE, profile_frame(TRAIN, ["temp"]))
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     places = {"ROOT": Path(__file__).parents[3], "RUN_STORE": tmp_path / "run", "DATA_STORE": tmp_path / "data",
-              "RELEASE_STORE": tmp_path / "releases", "PREDICTION_LOG": tmp_path / "log.db"}
+              "RELEASE_STORE": tmp_path / "releases", "PREDICTION_LOG": tmp_path / "log"}
     for name, place in places.items():
         monkeypatch.setenv(f"CD4ML_{name}", str(place))
     return load_settings()

@@ -35,7 +35,7 @@ def make_champion(version, model):
 
 @pytest.fixture
 def service(tmp_path):
-    settings = replace(load_settings(), release_store=str(tmp_path), prediction_log=str(tmp_path / "predictions.db"))
+    settings = replace(load_settings(), release_store=str(tmp_path), prediction_log=str(tmp_path / "predictions"))
     made = Service(settings, "toy", ServeOptions(clock=lambda: dt.datetime(2026, 1, 2, tzinfo=dt.UTC)))
     made.watch.champion = make_champion(1, Counting())
     yield made
@@ -56,7 +56,7 @@ def test_requests_of_one_moment_are_one_question_to_the_model_and_each_gets_its_
     assert service.watch.champion.model.asked == [100]
     assert [[row["prediction"] for row in one.predictions] for one in found] == [[2 * i, 1.0] for i in range(50)]
     assert len({one.request_id for one in found}) == 50
-    logged = read_predictions(tmp_path / "predictions.db", "toy")
+    logged = read_predictions(tmp_path / "predictions", "toy")
     assert len(logged) == 100
     for one in found:
         own = logged[logged["request_id"] == one.request_id]
@@ -69,7 +69,7 @@ def test_a_row_that_is_refused_spoils_no_other_request(service, tmp_path):
     assert isinstance(refused, RequestError)
     assert (refused.status, "below nothing" in refused.got) == (422, True)
     assert (first.predictions[0]["prediction"], last.predictions[0]["prediction"]) == (2, 6)
-    assert len(read_predictions(tmp_path / "predictions.db", "toy")) == 4
+    assert len(read_predictions(tmp_path / "predictions", "toy")) == 4
 
 
 def test_a_change_of_champion_between_two_requests_of_one_moment_mixes_nothing(service):

@@ -30,7 +30,7 @@ class BrokenModel:
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[TestClient]:
     settings = replace(load_settings(ROOT), release_store=str(tmp_path / "releases"),
-                       prediction_log=str(tmp_path / "log.db"))
+                       prediction_log=str(tmp_path / "log"))
     app = make_app(settings, "toy")
     release = Release("toy", 1, "", "regression", "y", (("x", "float64"),), (), {"decision": {}}, {}, None, {})
     app.service.watch.champion = Champion(release, BrokenModel(), read_features(release))
@@ -47,5 +47,5 @@ def test_a_failing_model_is_told_without_its_trace(client: TestClient, tmp_path:
     assert reply.status_code == status
     assert "Traceback" not in reply.text
     assert "secret" not in reply.text
-    assert summarise_log(tmp_path / "log.db", "toy").count == 0
+    assert summarise_log(tmp_path / "log", "toy").count == 0
     assert f'status="{status}"' in client.get("/metrics").text

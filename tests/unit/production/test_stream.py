@@ -34,7 +34,7 @@ def settings(tmp_path: Path) -> Settings:
                           {"model/model.skops": hash_bytes(data)})
         store.write(f"{release.folder}/model/model.skops", data)
         store.write(f"{release.folder}/manifest.json", release.to_json())
-    return replace(load_settings(ROOT), release_store=store.url, prediction_log=str(tmp_path / "log.db"))
+    return replace(load_settings(ROOT), release_store=store.url, prediction_log=str(tmp_path / "log"))
 
 
 def promote(settings: Settings, version: int) -> None:
@@ -82,7 +82,9 @@ def test_without_a_champion_a_question_waits(settings: Settings) -> None:
 def test_what_cannot_be_logged_is_not_answered(settings: Settings) -> None:
     promote(settings, 1)
     with StreamService(settings, "flights") as service:
-        with sqlite3.connect(settings.prediction_log) as log:
+        service.answer_message(QUESTION + b" ", {})
+        (path,) = Path(settings.prediction_log).glob("*-*.db")
+        with sqlite3.connect(path) as log:
             log.execute("alter table predictions rename to gone")
         with pytest.raises(StoreError):
             service.answer_message(QUESTION, {})

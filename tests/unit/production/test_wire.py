@@ -49,7 +49,7 @@ def fit(task: str) -> object:
 def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, object, TestClient]]:
     task, model = request.param, fit(request.param)
     settings = replace(load_settings(ROOT), release_store=str(tmp_path / "releases"),
-                       prediction_log=str(tmp_path / "log.db"))
+                       prediction_log=str(tmp_path / "log"))
     app = make_app(settings, "toy")
     dtypes = tuple((name, str(kind)) for name, kind in X.dtypes.items())
     release = Release("toy", 1, "", task, "y", dtypes, (), {"decision": {}}, {}, None, {})
