@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from ..base.errors import Cd4mlError
-from . import batch, bundle, compare, data, delivery, gate, parity, production, stream, sweep, undo, workbench
+from . import batch, bundle, compare, data, delivery, gate, log, parity, production
+from . import stream, sweep, undo, workbench
 from .console import show_error
 
 # %% ../../nbs/cli/90_main.ipynb #743bb293
@@ -40,6 +41,8 @@ app.command(rich_help_panel=LOOK, context_settings={"allow_extra_args": True, "i
 app.command(rich_help_panel=OPERATE)(production.serve)
 app.command(rich_help_panel=OPERATE)(batch.score)
 app.command(rich_help_panel=OPERATE)(stream.stream)
+app.command(rich_help_panel=OPERATE)(log.predictions)
+app.command(rich_help_panel=OPERATE)(log.feedback)
 app.command(rich_help_panel=OPERATE)(production.monitor)
 app.command(rich_help_panel=OPERATE)(workbench.doctor)
 

@@ -117,11 +117,14 @@ class Part:
         """What tells it from the other parts."""
         return self.path.stem if self.day is not None else self.path.name
 
-    def select(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Return what `query` finds; nothing if there is no file, or none that was ever written to."""
-        return [*itertools.chain.from_iterable(self.scan(query, values, 100_000))]
+    def select(self, query: str, values: Sequence[Any] = (), beside: Path | None = None) -> list[tuple[Any, ...]]:
+        """Return what `query` finds; nothing if there is no file, or none that was ever written to.
 
-    def scan(self, query: str, values: Sequence[Any] = (), rows: int = 2000) -> Iterator[list[tuple[Any, ...]]]:
+        It may also ask the tables of the file `beside`.
+        """
+        return [*itertools.chain.from_iterable(self.scan(query, values, beside))]
+
+    def scan(self, query: str, values: Sequence[Any] = (), beside: Path | None = None) -> Iterator[list[Any]]:
         """Yield what `query` finds, some rows at a time."""
         if not self.path.is_file() or not self.path.stat().st_size:
             return
@@ -129,8 +132,10 @@ class Part:
             if is_blank(connection):
                 return
             prepare_part(connection, self.path)
+            if beside is not None:
+                connection.execute("attach ? as beside", (str(beside),))
             found = connection.execute(query, values)
-            while part := found.fetchmany(rows):
+            while part := found.fetchmany(2000):
                 yield part
 
 # %% ../../nbs/production/10_parts.ipynb #5a5773ec

@@ -9,7 +9,6 @@ __all__ = ['INLINE_BYTES', 'Reader', 'ServeOptions', 'Metrics', 'OverloadError',
 import asyncio
 import contextlib
 import datetime as dt
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,10 +20,10 @@ from ..base.settings import Settings
 from ..base.store import Store
 from .challenger import Challenge, open_trial
 from .champion import Champion, ChampionWatch
+from .feedback import Subject, Told, find_unknown, judge_outcomes, keep_outcomes
 from .journal import Journal
 from .limits import KeyRing, RateLimit
-from .outcomes import OutcomeLog, find_outcomes
-from .predictions import PredictionLog, find_log, find_unlogged
+from .predictions import PredictionLog, find_log
 from .requests import Asked, Fault, RequestError, read_items
 from .rounds import Answer, Question, Round
 
@@ -120,8 +119,7 @@ class Service:
     def __init__(self, settings: Settings, problem: str, options: ServeOptions):
         self.problem, self.options, self.package = problem, options, settings.package
         self.watch = ChampionWatch(Store(settings.release_store), problem, version=options.release)
-        self.journal = Journal(PredictionLog(log := find_log(settings.prediction_log)))
-        self.outcomes = OutcomeLog(find_outcomes(log))
+        self.journal = Journal(PredictionLog(find_log(settings.prediction_log)))
         self.round, self.metrics, self.admission = Round(self.journal), Metrics(), Admission(options)
         self.trial = open_trial(settings, problem, options.challenge) if options.challenge else None
 
@@ -163,35 +161,25 @@ class Service:
 
 # %% ../../nbs/production/44_service.ipynb #ef90962e
 def take_feedback(service: Service, body: bytes) -> dict[str, Any]:
-    """Keep the outcomes in `body`: `{"outcomes": [{"prediction_id": …, "outcome": …}, …]}`, or a single one.
+    """Keep the outcomes in `body`: `{"outcomes": [{"prediction_id" or "key": …, "outcome": …}, …]}`, or a single one.
 
     Raises:
         RequestError: 400 not JSON, 413 too many, 422 not what an outcome is, or of no known prediction.
     """
     told = read_items(body, "outcomes", service.options.max_rows, "outcomes")
-    if faults := _check_outcomes(service, told):
+    found, faults = _check_outcomes(service, told)
+    if faults:
         raise RequestError(422, "The outcomes cannot be kept", faults, got=f"{len(faults)} violations",
                            fix="See violations")
-    service.outcomes.append({one["prediction_id"]: one["outcome"] for one in told}, service.options.clock())
-    return {"problem": service.problem, "kept": len(told)}
+    kept = keep_outcomes(service.journal.log.path, service.problem, found)
+    return {"problem": service.problem, "kept": kept.kept} | ({"waiting": kept.waiting} if kept.waiting else {})
 
 # %% ../../nbs/production/44_service.ipynb #f23878c2
-def _check_outcomes(service: Service, told: Sequence[Any]) -> list[Fault]:
-    release, faults = service.find_champion().release, []
-    for number, one in enumerate(told):
-        is_outcome = isinstance(one, dict) and set(one) == {"prediction_id", "outcome"}
-        if not is_outcome or not isinstance(one["prediction_id"], str):
-            faults.append(Fault(number, "", "an object with prediction_id, a text, and outcome", type(one).__name__))
-        elif not _is_outcome(one["outcome"], release.task, release.classes):
-            expected = "a finite number" if release.task == "regression" else f"one of {json.dumps(release.classes)}"
-            faults.append(Fault(number, "outcome", expected, json.dumps(one["outcome"])[:60]))
-    ids = [one["prediction_id"] for one in told] if not faults else []
-    unknown = set(find_unlogged(service.journal.log.path, service.problem, ids))
-    return faults + [Fault(number, "prediction_id", "the id of an answer", "an unknown one")
-                     for number, one in enumerate(ids) if one in unknown]
-
-
-def _is_outcome(value: Any, task: str, classes: Sequence[Any]) -> bool:
-    if task == "regression":
-        return type(value) in (int, float) and abs(value) < 1e300
-    return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in classes)
+def _check_outcomes(service: Service, told: Sequence[Any]) -> tuple[list[Told], list[Fault]]:
+    release = service.find_champion().release
+    subject = Subject(service.problem, release.task, release.classes)
+    found, flaws = judge_outcomes(subject, told, service.options.clock())
+    unknown = set() if flaws else find_unknown(service.journal.log.path, service.problem, found)
+    return found, [Fault(*flaw) for flaw in flaws] + [
+        Fault(number, "prediction_id", "the id of an answer", "an unknown one")
+        for number, one in enumerate(found) if one.prediction_id in unknown]

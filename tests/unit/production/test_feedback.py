@@ -1,7 +1,10 @@
 """What came of predictions: told once, twice and corrected; mistakes are told whole, and then nothing is kept."""
 
+import datetime as dt
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +14,16 @@ from fastapi.testclient import TestClient
 from cd4ml.base.settings import load_settings
 from cd4ml.delivery.manifest import Release
 from cd4ml.production.champion import Champion
-from cd4ml.production.outcomes import find_outcomes, read_outcomes
+from cd4ml.production.feedback import LONGEST, Subject, judge_outcomes
+from cd4ml.production.outcomes import (
+    OutcomeLog,
+    Told,
+    find_early_keys,
+    find_outcomes,
+    read_outcomes,
+    summarise_outcomes,
+)
+from cd4ml.production.predictions import Prediction, PredictionLog
 from cd4ml.production.requests import read_features
 from cd4ml.production.serving import make_app
 
@@ -31,7 +43,7 @@ def served(tmp_path: Path) -> Iterator[tuple[TestClient, Path]]:
     release = Release("toy", 1, "", "binary", "y", (("x", "float64"),), (False, True), {"decision": {}}, {}, None, {})
     app.service.watch.champion = Champion(release, Constant(), read_features(release))
     with TestClient(app, raise_server_exceptions=False) as client:
-        yield client, find_outcomes(tmp_path / "log")
+        yield client, tmp_path / "log"
 
 
 def predict(client: TestClient, rows: int) -> list[str]:
@@ -60,10 +72,10 @@ def test_all_mistakes_are_told_and_nothing_is_kept(served: tuple[TestClient, Pat
     reply = client.post("/feedback", json={"outcomes": wrong})
     assert reply.status_code == 422
     assert [(one["row"], one["field"]) for one in reply.json()["violations"]] == [
-        (1, ""), (2, ""), (3, ""), (4, "outcome"), (5, "outcome")]
+        (1, ""), (2, ""), (3, "prediction_id"), (4, "outcome"), (5, "outcome")]
     reply = client.post("/feedback", json={"outcomes": [good, {"prediction_id": "unknown", "outcome": True}]})
     assert [(one["row"], one["got"]) for one in reply.json()["violations"]] == [(1, "an unknown one")]
-    assert not path.exists()
+    assert not find_outcomes(path).exists()
 
 
 @pytest.mark.parametrize(("body", "status"), [
@@ -79,9 +91,108 @@ def test_wrong_bodies(served: tuple[TestClient, Path], body: bytes, status: int)
 def test_outcomes_that_cannot_be_kept_are_told_with_a_503(served: tuple[TestClient, Path]) -> None:
     client, path = served
     (known,) = predict(client, 1)
-    path.mkdir()
+    find_outcomes(path).mkdir()
     reply = client.post("/feedback", json={"prediction_id": known, "outcome": True})
     assert reply.status_code == 503
     assert str(path) not in reply.text
-    path.rmdir()
+    find_outcomes(path).rmdir()
     assert client.post("/feedback", json={"prediction_id": known, "outcome": True}).status_code == 200
+
+
+AT = dt.datetime(2013, 7, 1, 12, tzinfo=dt.UTC)
+
+
+def log_keys(path: Path, *named: tuple[str, str], role: str = "champion", at: dt.datetime = AT) -> None:
+    log = PredictionLog(path)
+    log.append([Prediction(one, "r", at, "toy", 1, {}, {"prediction": True}, 0.01, key, role) for one, key in named])
+    log.close()
+
+
+def test_the_word_that_became_known_last_counts_in_whatever_order_it_comes(served: tuple[TestClient, Path]) -> None:
+    client, path = served
+    (one,) = predict(client, 1)
+    words = [("2013-07-03T00:00:00Z", True), ("2013-07-02", False), ("2013-07-03T02:00:00+02:00", True)]
+    for at, outcome in words:
+        assert client.post("/feedback", json={"prediction_id": one, "outcome": outcome, "at": at}).status_code == 200
+    assert read_outcomes(path, [one]) == {one: True}
+    assert OutcomeLog(path).select("select count(*) from outcomes") == [(2,)], "the same word of the same time is one"
+    client.post("/feedback", json={"prediction_id": one, "outcome": False, "at": "2013-07-03T00:00:00Z"})
+    assert read_outcomes(path) == {one: False}, "of one moment that which arrived last"
+
+
+def test_an_outcome_by_key_counts_for_all_of_that_key_also_later_ones(served: tuple[TestClient, Path]) -> None:
+    client, path = served
+    log_keys(path, ("p1", "k1"), ("p2", "k1"), ("p3", "k2"))
+    told = {"outcomes": [{"key": "k1", "outcome": True}, {"key": "k9", "outcome": False}]}
+    assert client.post("/feedback", json=told).json() == {"problem": "toy", "kept": 2, "waiting": 1}
+    assert read_outcomes(path) == read_outcomes(path, ["p1", "p2", "p3"]) == {"p1": True, "p2": True}
+    assert find_early_keys(path, "toy") == ["k9"]
+    log_keys(path, ("p9", "k9"))
+    assert read_outcomes(path, ["p9"]) == {"p9": False}
+    assert find_early_keys(path, "toy") == []
+    client.post("/feedback", json={"prediction_id": "p1", "outcome": False})
+    assert read_outcomes(path) == {"p1": False, "p2": True, "p9": False}
+    assert OutcomeLog(path).select("select count(*) from outcomes where problem <> 'toy'") == [(0,)]
+
+
+def test_a_key_of_another_problem_is_another_key(tmp_path: Path) -> None:
+    log_keys(tmp_path / "log", ("p1", "k1"))
+    OutcomeLog(tmp_path / "log").append("other", [Told("", "k1", 0, "true")])
+    assert read_outcomes(tmp_path / "log") == read_outcomes(tmp_path / "log", ["p1"]) == {}
+    assert (find_early_keys(tmp_path / "log", "toy"), find_early_keys(tmp_path / "log", "other")) == ([], ["k1"])
+
+
+def test_a_shadow_has_the_outcome_of_the_answer(tmp_path: Path) -> None:
+    log_keys(tmp_path / "log", ("a", ""), ("b", ""))
+    log_keys(tmp_path / "log", ("a~4", ""), ("b~4", ""), role="shadow")
+    OutcomeLog(tmp_path / "log").append("toy", [Told("a", "", 5, "true"), Told("b~4", "", 5, "true")])
+    assert read_outcomes(tmp_path / "log", ["a", "a~4", "b", "b~4"]) == {"a": True, "a~4": True, "b~4": True}
+
+
+def test_what_never_came_back_is_counted_by_day(tmp_path: Path) -> None:
+    for day in range(3):
+        log_keys(tmp_path / "log", *((f"{day}-{i}", f"k{i}" if i % 2 else "") for i in range(10)),
+                 at=AT + day * dt.timedelta(days=1))
+    log_keys(tmp_path / "log", ("0-0~2", ""), role="shadow")
+    assert summarise_outcomes(tmp_path / "log", "toy").waiting[0] == ("2013-07-01", 1, 10)
+    OutcomeLog(tmp_path / "log").append("toy", [Told(f"1-{i}", "", 0, "true") for i in range(10)]
+                                        + [Told("", "k3", 0, "true")] * 2 + [Told("", "k77", 0, "true")])
+    found = summarise_outcomes(tmp_path / "log", "toy")
+    assert (found.predictions, found.told, found.early_keys) == (30, 12, 1)
+    assert found.waiting == (("2013-07-01", 1, 9), ("2013-07-03", 1, 9))
+
+
+def test_a_file_of_the_first_version_goes_on(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "log-outcomes.db")) as connection:
+        connection.executescript("""create table outcomes (number integer primary key, prediction_id text not null,
+            at integer not null, outcome text not null);
+            create index outcomes_by_prediction on outcomes (prediction_id, number); pragma user_version = 1;
+            insert into outcomes (prediction_id, at, outcome) values ('p1', 5, 'true'), ('p1', 6, 'false'),
+            ('p2', 5, 'true'), ('p2', 5, 'true');""")
+    assert read_outcomes(tmp_path / "log") == {"p1": False, "p2": True}
+    OutcomeLog(tmp_path / "log").append("toy", [Told("p2", "", 7, "false")])
+    assert read_outcomes(tmp_path / "log") == {"p1": False, "p2": False}
+
+
+@pytest.mark.parametrize("wrong", [
+    {"prediction_id": "", "outcome": True}, {"key": None, "outcome": True},
+    {"key": "x" * (LONGEST + 1), "outcome": True},
+    {"key": "a\x00b", "outcome": True}, {"key": ["k"], "outcome": True}, {"prediction_id": {"a": 1}, "outcome": True},
+    {"key": "k", "outcome": True, "at": "yesterday"}, {"key": "k", "outcome": True, "at": 5},
+    {"key": "k", "outcome": True, "at": "9999-12-31"}, {"key": "k", "outcome": True, "at": "0001-01-01T00:00+14:00"},
+    {"key": "k", "outcome": [True]}, {"key": "k", "outcome": {}}, {"key": "k", "outcome": None}, {"key": "k"}, [], "k",
+    {"key": "k", "outcome": True, "more": 1}, {"key": "k", "prediction_id": "k", "outcome": True}])
+def test_wrong_types_are_refused_and_never_break_anything(served: tuple[TestClient, Path], wrong: object) -> None:
+    client, path = served
+    reply = client.post("/feedback", json={"outcomes": [wrong, {"key": "good", "outcome": True}]})
+    assert reply.status_code == 422
+    assert {one["row"] for one in reply.json()["violations"]} == {0}
+    assert not find_outcomes(path).exists()
+    assert client.get("/health/ready").status_code == 200
+
+
+def test_numbers_are_outcomes_of_a_regression_and_nothing_else_is() -> None:
+    subject = Subject("toy", "regression", ())
+    values = [1, 2.5, -0.0, True, "1", None, 1e301, float("nan"), float("inf"), 10**400]
+    found = [judge_outcomes(subject, [{"key": "k", "outcome": value}], AT)[0] for value in values]
+    assert [bool(told) for told in found] == [True] * 3 + [False] * 7
