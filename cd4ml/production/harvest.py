@@ -21,7 +21,7 @@ from ..data.contract import check_contract
 from ..data.snapshot import write_snapshot
 from ..model.problem import Problem
 from .columns import Reasons, check_ranges
-from .outcomes import find_outcomes, read_outcomes
+from .outcomes import read_outcomes
 from .predictions import find_log, read_predictions
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def read_returns(settings: Settings, problem: str, now: dt.datetime) -> "pd.Data
     log = find_log(settings.prediction_log)
     df = read_predictions(log, problem, until=now)
     df = df[df["role"] != "shadow"].reset_index(drop=True)
-    outcomes = read_outcomes(find_outcomes(log))
+    outcomes = read_outcomes(log, df["prediction_id"].tolist())
     return df.assign(outcome=pd.Series([outcomes.get(name) for name in df["prediction_id"]], dtype=object))
 
 

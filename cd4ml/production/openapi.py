@@ -94,10 +94,15 @@ def _give_outcome(face: Face, prediction_id: str) -> dict[str, Any]:
 
 def describe_feedback(face: Face, most: int) -> dict[str, Any]:
     """Return what OpenAPI says of the body of `/feedback`, of at most so many outcomes."""
-    one = describe_object({"prediction_id": TEXT, "outcome": describe_outcome(face)})
-    many = describe_object({"outcomes": {"type": "array", "minItems": 1, "maxItems": most, "items": one}})
+    at = {"type": "string", "format": "date-time", "description": "When it became known; otherwise now."}
+    by_name = [describe_object({name: TEXT | {"description": words}, "outcome": describe_outcome(face)})
+               for name, words in (("prediction_id", "Of an answer."), ("key", "Of all rows that were asked by it."))]
+    for one in by_name:
+        one["properties"]["at"] = at
+    several = {"type": "array", "minItems": 1, "maxItems": most, "items": {"oneOf": by_name}}
+    schema = {"oneOf": [describe_object({"outcomes": several}), *by_name]}
     example = _give_outcome(face, "019abcdef0120123456789abcdef")
-    return {"required": True, "content": {"application/json": {"schema": {"oneOf": [many, one]}, "example": example}}}
+    return {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}
 
 # %% ../../nbs/production/43_openapi.ipynb #3774ecb8
 def describe_invocation(fields: Sequence[Field], most: int) -> dict[str, Any]:
@@ -169,7 +174,7 @@ def describe_refusal() -> dict[str, Any]:
 WORDS = {
     "/predict": "Answer one row or many from the champion.",
     "/invocations": "Answer rows in any form of MLflow's scoring protocol: JSON or CSV.",
-    "/feedback": "Keep what came of predictions, by their ids; the last word on each counts.",
+    "/feedback": "Keep what came of predictions, by their ids or keys; the last word on each counts.",
     "/model": "Tell which release answers, how it was judged, and what it wants to know.",
     "/models": "List the releases with their decisions, the newest first, and which of them answers.",
     "/challenger": "Tell how the release that is tried beside the champion does, apart from it.",
@@ -204,7 +209,8 @@ LINES = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def _describe_posts(face: Face, most: int) -> dict[str, Any]:
-    kept = describe_object({"problem": TEXT, "kept": {"type": "integer", "minimum": 1}})
+    kept = describe_object({"problem": TEXT, "kept": {"type": "integer", "minimum": 1}, "waiting": {
+        "type": "integer", "description": "By a key that no prediction has yet."}}, required=["problem", "kept"])
     calls = {"/predict": (describe_many(face), describe_rows_to_predict(face, most)),
              "/invocations": (describe_scores(face), describe_invocation(face.fields, most)),
              "/feedback": (kept, describe_feedback(face, most))}

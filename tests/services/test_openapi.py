@@ -24,7 +24,7 @@ from cd4ml.delivery.export import export_model
 from cd4ml.delivery.history import Event, add_event
 from cd4ml.delivery.manifest import Release
 from cd4ml.model.training import dump_model
-from cd4ml.production.outcomes import find_outcomes, read_outcomes
+from cd4ml.production.outcomes import read_outcomes
 from cd4ml.production.predictions import summarise_log
 
 pytestmark = [pytest.mark.slow, pytest.mark.services]
@@ -96,4 +96,4 @@ def test_no_request_out_of_a_thousand_breaks_the_document(tmp_path: Path, task: 
     assert min(taken["POST /predict"], taken["POST /invocations"]) >= 30, taken
     log = tmp_path / "predictions.db"
     assert summarise_log(log, PROBLEM).count >= taken["POST /predict"]
-    assert len(read_outcomes(find_outcomes(log))) >= 3  # by the link from an answer to what came of it
+    assert len(read_outcomes(log)) >= 3  # by the link from an answer to what came of it
