@@ -129,6 +129,8 @@ def _collect_files(bundle: Bundle) -> dict[str, bytes]:
         files["model/model.onnx"] = Path(results["portable"].path).read_bytes()
     if "portable_check" in results:
         files["model/onnx.json"] = _write_plain(results["portable_check"].value)
+    if "answers" in results:
+        files["predictions.json"] = json.dumps(results["answers"].value).encode()
     if "parity" in results:
         files["parity.json"] = _write_plain(results["parity"].value)
     pages = Path(run.report).parent  # of the run, not of its steps: they show the latest words

@@ -3,7 +3,8 @@ import pandas as pd
 import pytest
 
 from cd4ml.base.errors import DataError
-from cd4ml.data.drift import compare_profiles, measure_drift, measure_psi
+from cd4ml.data.distance import measure_psi
+from cd4ml.data.drift import compare_profiles, measure_drift
 from cd4ml.data.profile import profile_frame
 
 
