@@ -162,7 +162,8 @@ def measure_calibration(scored: Scored, bins: int = 10) -> "pd.DataFrame":
     return table.assign(low=centre - half, high=centre + half)
 
 # %% ../../nbs/model/61_class_figures.ipynb #a56bd574
-def draw_calibration(scored: Scored, champion: "pd.DataFrame | None" = None, bins: int = 10) -> Plot:
+def draw_calibration(scored: Scored, champion: "pd.DataFrame | None" = None, bins: int = 10,
+                     label: str = "candidate") -> Plot:
     """Draw promised against actual shares, in bins of equally many rows, with 95 % Wilson intervals."""
     title = "Is it calibrated?"
     figure, (ax,) = make_figure(title, 4.8, 4.4)
@@ -172,7 +173,7 @@ def draw_calibration(scored: Scored, champion: "pd.DataFrame | None" = None, bin
         ax.plot(old["promised"], old["actual"], "s-", color=CHAMPION, markersize=4, linewidth=1, label="champion")
     table = measure_calibration(scored, bins)
     ax.fill_between(table["promised"], table["low"], table["high"], color=CANDIDATE, alpha=0.18, linewidth=0)
-    ax.plot(table["promised"], table["actual"], "o-", color=CANDIDATE, markersize=5, label="candidate", clip_on=False)
+    ax.plot(table["promised"], table["actual"], "o-", color=CANDIDATE, markersize=5, label=label, clip_on=False)
     ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     label_axes(ax, "Promised probability [share]", "What came true [share]")
     ax.legend(fontsize=9, frameon=False, loc="upper left")

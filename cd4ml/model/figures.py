@@ -13,7 +13,7 @@ import io
 import math
 import re
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -125,12 +125,13 @@ def draw_metrics(
     candidate: Mapping[str, Interval],
     champion: Mapping[str, Interval] | None = None,
     baseline: Mapping[str, Interval] | None = None,
+    labels: Sequence[str] = ("candidate", "champion", "baseline"),
+    title: str = "How good is it?",
 ) -> Plot:
     """Draw each metric with its interval, above the champion's and that of a model which knows nothing."""
-    rows = [("candidate", candidate, CANDIDATE, "o"), ("champion", champion, CHAMPION, "s"),
-            ("baseline", baseline, INK, "x")]
+    styles = ((candidate, CANDIDATE, "o"), (champion, CHAMPION, "s"), (baseline, INK, "x"))
+    rows = [(label, *style) for label, style in zip(labels, styles, strict=True)]
     shown = [(name, values, colour, mark) for name, values, colour, mark in rows if values]
-    title = "How good is it?"
     figure, axes = make_figure(title, 7, 0.75 + (0.42 + 0.26 * len(shown)) * len(candidate), nrows=len(candidate))
     for ax, name in zip(axes, candidate, strict=True):
         for y, (_, values, colour, mark) in enumerate(shown):
@@ -283,25 +284,27 @@ def draw_slice_differences(
     return Plot(figure, title, caption, f"{title} {caption}")
 
 # %% ../../nbs/model/60_figures.ipynb #52335de0
-def draw_drift(drifts: "Sequence[FeatureDrift]", alarm_psi: float = 0.2) -> Plot:
+def draw_drift(drifts: "Sequence[FeatureDrift]", alarm_psi: float = 0.2,
+               alarmed: Collection[str] | None = None) -> Plot:
     """Draw the population stability index of each feature, the largest first, and from where it counts as drifted.
 
-    An alarm begins at `alarm_psi` and what chance alone gives for so many rows. Bars end at 1; the number tells more.
+    An alarm begins at `alarm_psi` and what chance alone gives for so many rows, unless the features that are `alarmed`
+    are named. Bars end at 1; the number tells more.
     """
     title = "Which features moved?"
     if not drifts:
         raise DataError("There is no feature whose drift could be drawn")
     ranked = sorted(drifts, key=lambda drift: (-drift.psi, drift.name))
-    moved = {drift.name for drift in ranked if drift.psi > alarm_psi + drift.noise}
+    moved = {drift.name for drift in ranked if drift.psi > alarm_psi + drift.noise} if alarmed is None else set(alarmed)
     figure, (ax,) = make_figure(title, 6, 1.1 + 0.24 * len(ranked))
     colours = [CANDIDATE if drift.name in moved else PALE for drift in ranked]
-    bars = ax.barh(range(len(ranked)), [min(drift.psi, 1.0) for drift in ranked], color=colours)
-    labels = [f"{drift.psi:.2f}{' alarm' if drift.name in moved else ''}" for drift in ranked]
-    ax.bar_label(bars, labels, fontsize=9, padding=3)
+    ax.barh(range(len(ranked)), [min(drift.psi, 1.0) for drift in ranked], color=colours)
+    for place, drift in enumerate(ranked):
+        _note_row(ax, place, f"{drift.psi:.2f}{' alarm' if drift.name in moved else ''}", 8)
     ax.axvline(alarm_psi, color=INK, linestyle="--", linewidth=1)
     ax.set_yticks(range(len(ranked)), [drift.name for drift in ranked])
     ax.set_ylim(len(ranked) - 0.4, -0.6)
-    ax.margins(x=0.2)
+    ax.margins(x=0.05)
     label_axes(ax, f"Population stability index (alarm from {alarm_psi:g})", "")
     names = ", ".join(drift.name for drift in ranked if drift.name in moved)
     caption = f"{len(moved)} of {len(ranked)} features moved{': ' + names if names else ''}."
