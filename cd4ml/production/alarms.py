@@ -182,10 +182,10 @@ def recommend(alarms: Sequence[Alarm], rows: int, told: int, watch: Watch) -> tu
     kinds = {alarm.kind for alarm in alarms}
     names = {kind: ", ".join(one.name for one in alarms if one.kind == kind) for kind in kinds}
     few = told < watch.min_outcomes
-    if worse := [f"{kind} ({names[kind]})" for kind in ("performance", "calibration") if kind in kinds]:
+    if worse := [f"{one.name}: {one.meaning}" for one in alarms if one.kind in ("performance", "calibration")]:
         faults = [f"{kind} values ({names[kind]})" for kind in ("missing", "unseen") if kind in kinds]
         first = f" Look at {' and '.join(faults)} first: training would learn a fault." if faults else ""
-        return "retrain", f"The outcomes are worse than what was promised: {' and '.join(worse)}.{first}"
+        return "retrain", f"The outcomes are worse than what was promised. {'; '.join(worse)}.{first}"
     if faults := [f"{kind} ({names[kind]})" for kind in ("missing", "unseen", "latency") if kind in kinds]:
         return "look", f"Something on the way to the model seems to have changed: {', '.join(faults)}."
     if moved := [f"{kind} ({names[kind]})" for kind in ("drift", "predictions") if kind in kinds]:
