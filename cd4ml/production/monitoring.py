@@ -59,7 +59,7 @@ from cd4ml.production.live import (
     score_outcomes,
     select_sent,
 )
-from .outcomes import find_outcomes, read_outcomes
+from .outcomes import read_outcomes
 from .predictions import find_log, read_predictions, summarise_log
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def read_window(settings: Settings, problem: str, days: int) -> "pd.DataFrame":
 
 def read_told(settings: Settings, df: "pd.DataFrame") -> dict[str, Any]:
     """Return the outcomes that are told of the predictions `df`, by prediction id."""
-    return read_outcomes(find_outcomes(find_log(settings.prediction_log)), df["prediction_id"].tolist())
+    return read_outcomes(find_log(settings.prediction_log), df["prediction_id"].tolist())
 
 
 # %% ../../nbs/production/80_monitoring.ipynb #1a2964bd
