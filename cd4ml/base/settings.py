@@ -45,6 +45,7 @@ class Settings:
     kernels: str = "auto"  # how notebooks are run: auto, cells, kernel or ordinary
     workers: int = 0  # variants of a sweep that run at once; 0: one a core
     cluster: str = ""  # address of a dask scheduler for sweeps
+    sinks: str = ""  # addresses to which events are shipped, separated by commas
     publish: str = ""  # where `--publish folder` and `--publish s3` put releases
     cell_seconds: float = 0.0  # limit for one cell [s]; 0: none, as for the other limits
     run_seconds: float = 0.0  # limit for one notebook [s]

@@ -76,20 +76,21 @@ CleanOption = Annotated[int | None, typer.Option(
 
 
 def doctor(clean: CleanOption = None, as_json: JsonOption = False) -> None:
-    """Check the workbench and mend what can be mended: stores, lock, kernels, MLflow, leftovers.
+    """Check the workbench and mend what can be mended: stores, lock, kernels, MLflow, leftovers, sinks.
 
     Examples: cd4ml doctor · cd4ml doctor --clean 30
     """
     from cd4ml.base.settings import load_settings
     from cd4ml.delivery.checkup import Finding, examine_workbench
     from cd4ml.delivery.cleaning import clean_store
+    from cd4ml.production.shipping import examine_sinks
 
     settings, cleaned = load_settings(), []
     if clean is not None:
         done = clean_store(settings, time.time() - clean * 86400)
         cleaned = [Finding("cleaning", True, f"{done.steps} steps, {done.drafts} drafts and {done.environments} "
                                              f"environments removed, {done.freed / 1e6:,.0f} MB freed")]
-    findings = [*cleaned, *examine_workbench(settings)]
+    findings = [*cleaned, *examine_workbench(settings), *examine_sinks(settings)]
     healthy = all(one.is_good for one in findings)
     rows = [("✔" if one.is_good else "✘", one.subject, one.finding, one.fix) for one in findings]
     show_result(as_json, {"healthy": healthy, "findings": [asdict(one) for one in findings]},

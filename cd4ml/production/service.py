@@ -9,6 +9,7 @@ __all__ = ['INLINE_BYTES', 'Reader', 'ServeOptions', 'Metrics', 'OverloadError',
 import asyncio
 import contextlib
 import datetime as dt
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,7 @@ from .limits import KeyRing, RateLimit
 from .predictions import PredictionLog, find_log
 from .requests import Asked, Fault, RequestError, read_items
 from .rounds import Answer, Question, Round
+from .shipping import describe_sinks
 
 # %% ../../nbs/production/44_service.ipynb #e697ff07
 INLINE_BYTES = 20_000  # of a request that a quick model may answer in the event loop
@@ -122,6 +124,7 @@ class Service:
         self.journal = Journal(PredictionLog(find_log(settings.prediction_log)))
         self.round, self.metrics, self.admission = Round(self.journal), Metrics(), Admission(options)
         self.trial = open_trial(settings, problem, options.challenge) if options.challenge else None
+        self.tell_sinks = functools.partial(describe_sinks, settings, problem)
 
     def find_champion(self) -> Champion:
         """Return the champion; raise `RequestError` 503 if there is none."""

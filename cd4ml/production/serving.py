@@ -35,6 +35,7 @@ from .limits import Listening, check_listening, read_keys
 from .openapi import write_openapi
 from .requests import Asked, RequestError
 from .service import OverloadError, ServeOptions, Service, take_feedback
+from .shipping import ship_beside
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -115,7 +116,8 @@ def tell_ready(service: Service) -> tuple[int, dict[str, Any]]:
     champion, fault, faults = service.watch.champion, service.watch.fault, service.list_faults()
     return 503 if faults else 200, {
         "status": "not ready" if faults else "ready", "problem": service.problem, "reasons": faults,
-        "release": champion.release.version if champion else None, "fault": fault.what if fault else None}
+        "release": champion.release.version if champion else None, "fault": fault.what if fault else None,
+        "sinks": service.tell_sinks()}
 
 # %% ../../nbs/production/46_serving.ipynb #a549c506
 async def _live(gate: Gate, receive: Receive, send: Send) -> None:
@@ -355,7 +357,7 @@ def serve_problem(settings: Settings, problem: str, where: Listening = Listening
     elif version is None:
         find_problem(problem, settings.package)
     app = make_app(settings, problem, options)
-    with _take_port(where.host, where.port) as taken:
+    with _take_port(where.host, where.port) as taken, ship_beside(settings, problem):
         name, scheme = f"[{where.host}]" if ":" in where.host else where.host, "https" if where.certificate else "http"
         announce(f"{scheme}://{name}:{taken.getsockname()[1]}", version)
         config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, proxy_headers=False,

@@ -1,0 +1,293 @@
+"""Events on their way from a real server to a real collector, while either of them, or what is between, goes away."""
+
+import http.client
+import json
+import os
+import random
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+from sklearn.linear_model import LinearRegression
+
+from cd4ml.base.fingerprint import hash_bytes
+from cd4ml.base.store import Store
+from cd4ml.delivery.export import export_model
+from cd4ml.delivery.history import Event, add_event
+from cd4ml.delivery.manifest import Release
+from cd4ml.model.training import dump_model
+from cd4ml.production.predictions import LogRow, PredictionLog
+from cd4ml.production.shipping import BATCH_EVENTS
+
+pytestmark = [pytest.mark.slow, pytest.mark.services]
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = str(Path(sys.executable).parent / "cd4ml")
+LIBRARY = ROOT / ".ci-tools/node_modules/@fluent-org/logger"
+PROBLEM = "flights"  # a name that the command knows
+
+
+def wait_until(is_so: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+    began = time.monotonic()
+    while not is_so():
+        assert time.monotonic() - began < seconds, f"never: {what}"
+        time.sleep(0.05)
+
+
+def find_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+@dataclass
+class Collector:
+    """The forward protocol's other side, by those who wrote it for Node; what it took over is in `file`."""
+
+    node: Path
+    file: Path
+    key: str = ""
+    port: int = field(default_factory=find_port)
+    process: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        words = [str(self.node), str(ROOT / "tests/services/collector.cjs"), str(LIBRARY), str(self.port),
+                 str(self.file), *([self.key] if self.key else [])]
+        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        assert self.process.stdout.readline() == "listening\n"
+
+    def stop(self, how: int = signal.SIGTERM) -> None:
+        os.killpg(self.process.pid, how)  # PyPI's node is a script that starts the real one
+        self.process.wait(20)
+
+    def read(self) -> list[dict]:
+        lines = self.file.read_text().split("\n")[:-1] if self.file.exists() else []
+        return [json.loads(line) for line in lines]
+
+
+@pytest.fixture
+def collector(find_tool: Callable[[str], Path], tmp_path: Path) -> Iterator[Collector]:
+    find_tool("fluent-server")
+    one = Collector(find_tool("node"), tmp_path / "collected.jsonl")
+    one.start()
+    yield one
+    if one.process.poll() is None:
+        one.stop(signal.SIGKILL)
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> dict[str, str]:
+    """The environment of a workbench with one release, which answers two times x."""
+    store, rows = Store(str(tmp_path / "releases")), pd.DataFrame({"x": [1.0, 2.0, 3.0, 5.0]})
+    model = LinearRegression().fit(rows, 2 * rows["x"])
+    files = {"model/model.skops": dump_model(model), "model/model.onnx": export_model(model, rows, "regression")}
+    run = {"decision": {"status": "pass"}, "metrics": {}}
+    release = Release(PROBLEM, 1, "2026-01-02T03:04:05+00:00", "regression", "y", (("x", "float64"),), (), run, {},
+                      None, {path: hash_bytes(data) for path, data in files.items()})
+    for path, data in {**files, "manifest.json": release.to_json()}.items():
+        store.write(f"{release.folder}/{path}", data)
+    add_event(store, PROBLEM, lambda number, champion: Event(number, "promote", 1, champion, "", "ada", "", "ci"))
+    return {"CD4ML_ROOT": str(ROOT), "CD4ML_RELEASE_STORE": store.url, "CD4ML_RUN_STORE": str(tmp_path / "runs"),
+            "CD4ML_PREDICTION_LOG": str(tmp_path / "log" / "predictions.db"), "CD4ML_SITE": str(tmp_path / "site"),
+            "CD4ML_DATA_STORE": str(tmp_path / "data"), "CD4ML_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+
+
+def call(places: dict[str, str], *words: str, code: int = 0) -> dict:
+    done = subprocess.run([COMMAND, *words, "--json"], env=os.environ | places, capture_output=True, text=True,
+                          timeout=120)
+    assert done.returncode == code, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+@contextmanager
+def serve(places: dict[str, str], port: int) -> Iterator[subprocess.Popen]:
+    process = subprocess.Popen([COMMAND, "serve", PROBLEM, "--port", str(port)], env=os.environ | places)
+    try:
+        wait_until(lambda: look(port)[0] == 200, "the server is ready")
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def look(port: int) -> tuple[int, dict]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=20) as reply:
+            return reply.status, json.loads(reply.read())
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
+    except OSError:
+        return 0, {}
+
+
+def find_shipper(server: subprocess.Popen) -> psutil.Process | None:
+    return next((one for one in psutil.Process(server.pid).children() if "ship" in one.cmdline()), None)
+
+
+@dataclass
+class Load:
+    """Ask from some threads until told to stop, and keep what was acknowledged; a server that is away is waited for."""
+
+    port: int
+    ids: list[str] = field(default_factory=list)
+    faults: list[int] = field(default_factory=list)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def run(self, seed: int) -> None:
+        dice, connection = random.Random(seed), None
+        while not self.stop.is_set():
+            rows = [{"x": dice.random()} for _ in range(dice.choice((1, 1, 1, 30)))]
+            try:
+                connection = connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+                connection.request("POST", "/predict", json.dumps({"rows": rows}), {"Content-Type": "application/json"})
+                reply = connection.getresponse()
+                told = json.loads(reply.read())
+            except (OSError, http.client.HTTPException, ValueError):
+                connection = None
+                time.sleep(0.05)
+                continue
+            if reply.status == 200:
+                self.ids += [one["prediction_id"] for one in told["predictions"]]
+            else:
+                self.faults.append(reply.status)
+            time.sleep(0.02)
+
+    @contextmanager
+    def on(self) -> Iterator["Load"]:
+        threads = [threading.Thread(target=self.run, args=(seed,), daemon=True) for seed in range(4)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield self
+        finally:
+            self.stop.set()
+            for thread in threads:
+                thread.join(30)
+
+    def wait_for(self, more: int) -> None:
+        wanted = len(self.ids) + more
+        wait_until(lambda: len(self.ids) >= wanted, "the server answers")
+
+
+def test_nothing_is_lost_while_collector_shipper_and_server_are_stopped_and_killed_under_load(
+        places: dict[str, str], collector: Collector) -> None:
+    places["CD4ML_SINKS"] = f"fluentd://127.0.0.1:{collector.port}"
+    port, cuts, load = find_port(), 0, Load(find_port())
+    load.port = port
+    with load.on():
+        with serve(places, port) as server:
+            load.wait_for(1000)
+            wait_until(lambda: len(collector.read()) > 500, "the collector is sent something")
+            for how in (signal.SIGTERM, signal.SIGKILL):
+                collector.stop(how)
+                wait_until(lambda: look(port)[1]["sinks"][0]["status"] == "away", "the server says so")
+                load.wait_for(1000)  # it goes on
+                status, told = look(port)
+                assert (status, told["status"], told["sinks"][0]["behind"] > 0) == (200, "ready", True)
+                assert "cannot" in told["sinks"][0]["error"] or "not acknowledge" in told["sinks"][0]["error"]
+                collector.start()
+                cuts += 1
+                wait_until(lambda: look(port)[1]["sinks"][0]["status"] == "well", "it is back")
+            for _ in range(3):
+                wait_until(lambda: find_shipper(server) is not None, "somebody ships")
+                time.sleep(random.uniform(0.5, 1.5))
+                find_shipper(server).kill()
+                cuts += 1
+                load.wait_for(500)
+            orphan = find_shipper(server)
+            server.kill()
+            cuts += 1
+        if orphan:
+            orphan.wait(10)  # it does not outlive its server
+        assert not load.faults
+        with serve(places, port):
+            load.wait_for(500)
+            load.stop.set()
+            wait_until(lambda: not set(load.ids) - {one["record"]["id"] for one in collector.read()}, "all are there")
+    collected = Counter(one["record"]["id"] for one in collector.read())
+    with_log = pd.read_sql("select prediction_id from predictions", f"sqlite:///{places['CD4ML_PREDICTION_LOG']}")
+    assert not collected.keys() - set(with_log["prediction_id"])
+    assert sum(times - 1 for times in collected.values()) <= cuts * BATCH_EVENTS
+    assert {one["tag"] for one in collector.read()} == {f"cd4ml.{PROBLEM}.prediction"}
+    assert not load.faults
+
+
+def make_rows(count: int, stem: str = "p") -> list[LogRow]:
+    return [(f"{stem}{i}", "r", 1372680000000 + i, PROBLEM, 1, '{"x": 1.5}', '{"prediction": 3.0}', "", "champion", 0.1)
+            for i in range(count)]
+
+
+def test_once_ships_what_waits_and_doctor_tells_what_does_not(places: dict[str, str], collector: Collector) -> None:
+    log = PredictionLog(Path(places["CD4ML_PREDICTION_LOG"]))
+    log.write(make_rows(3 * BATCH_EVENTS + 7))
+    to = f"fluentd://127.0.0.1:{collector.port}"
+    told = call(places, "ship", PROBLEM, "--once", "--to", to)
+    assert (told["sinks"][0]["delivered"], told["sinks"][0]["behind"]) == (3 * BATCH_EVENTS + 7, 0)
+    assert [one["record"]["id"] for one in collector.read()] == [row[0] for row in make_rows(3 * BATCH_EVENTS + 7)]
+    assert collector.read()[0]["record"]["features"] == {"x": 1.5}
+    assert call(places, "ship", PROBLEM, "--once", "--to", to)["sinks"][0]["delivered"] == 3 * BATCH_EVENTS + 7
+
+    collector.stop()
+    log.write(make_rows(20, "q"))
+    told = call(places, "ship", PROBLEM, "--once", "--to", to, code=2)
+    assert told["what"] == "The collector does not acknowledge"
+    places["CD4ML_SINKS"] = to
+    subject = f"{PROBLEM} → {to}"
+    found = {one["subject"]: one for one in call(places, "doctor", code=2)["findings"]}[subject]
+    assert (found["is_good"], "20 wait" in found["finding"]) == (False, True)
+    collector.start()
+    assert call(places, "ship", PROBLEM, "--once")["sinks"][0]["behind"] == 0
+    assert len(collector.read()) == 3 * BATCH_EVENTS + 27
+
+
+def test_a_collector_with_a_key_takes_events_from_those_who_know_it(
+        places: dict[str, str], find_tool: Callable[[str], Path], tmp_path: Path) -> None:
+    find_tool("fluent-server")
+    collector = Collector(find_tool("node"), tmp_path / "collected.jsonl", key="of-the-collector")
+    collector.start()
+    try:
+        PredictionLog(Path(places["CD4ML_PREDICTION_LOG"])).write(make_rows(5))
+        words = ("ship", PROBLEM, "--once", "--to", f"fluentd://127.0.0.1:{collector.port}/shop")
+        told = call(places | {"CD4ML_FLUENTD_KEY": "a-guess"}, *words, code=2)
+        assert "CD4ML_FLUENTD_KEY" in told["got"]
+        assert "a-guess" not in json.dumps(told)
+        assert collector.read() == []
+        assert call(places | {"CD4ML_FLUENTD_KEY": "of-the-collector"}, *words)["sinks"][0]["delivered"] == 5
+        assert {one["tag"] for one in collector.read()} == {f"shop.{PROBLEM}.prediction"}
+    finally:
+        collector.stop()
+
+
+def test_a_full_disk_doubles_no_more_than_one_batch(places: dict[str, str], collector: Collector) -> None:
+    log, to = PredictionLog(Path(places["CD4ML_PREDICTION_LOG"])), f"fluentd://127.0.0.1:{collector.port}"
+    log.write(make_rows(10))
+    process = subprocess.Popen([COMMAND, "ship", PROBLEM, "--to", to], env=os.environ | places, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        wait_until(lambda: len(collector.read()) == 10, "the first are there")
+        unlimited = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (50, unlimited[1]))  # no file grows, as on a full disk
+        log.write(make_rows(2 * BATCH_EVENTS, "q"))
+        time.sleep(3)
+        assert len(collector.read()) <= 10 + BATCH_EVENTS  # the cursor comes before the next batch
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, unlimited)
+        wait_until(lambda: len(collector.read()) == 10 + 2 * BATCH_EVENTS, "the rest is there")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.communicate()
+    assert call(places, "ship", PROBLEM, "--once", "--to", to)["sinks"][0]["delivered"] == 10 + 2 * BATCH_EVENTS
+    assert max(Counter(one["record"]["id"] for one in collector.read()).values()) == 1
