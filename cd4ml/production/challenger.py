@@ -231,6 +231,11 @@ class Trial:
         self.fit: tuple[int, str] = (0, "")
         self.stopped = json.loads(note.read_bytes())["reason"] if challenge.share and note.is_file() else ""
 
+    @property
+    def fault(self) -> str:
+        """Why the release is not asked at the moment, or nothing."""
+        return self.stopped or self.fit[1]
+
     async def answer(self, question: Question, body: bytes, ask: Ask) -> Answer:
         """Return the answer to `question`, asked in `body`, that is sent; raises as `ask` does for the champion."""
         posed, keys = pose_question(self, question), question.asked.keys
@@ -262,7 +267,7 @@ def pose_question(trial: Trial, question: Question) -> Question | None:
     if version != trial.fit[0]:
         misfit = find_misfit(trial.challenger.features, question.champion.features)
         trial.fit = version, "it is the champion" if version == trial.challenge.release else misfit
-    if trial.stopped or trial.fit[1]:
+    if trial.fault:
         return None
     rows, keys = question.asked
     if len(names) != len(question.champion.features):
@@ -325,7 +330,7 @@ def open_trial(settings: Settings, problem: str, challenge: Challenge) -> Trial:
 
 def describe_trial(trial: Trial) -> dict[str, Any]:
     """Return how the trial stands, as plain data: state, both arms apart, and how far a shadow's answers differ."""
-    fault, share, shadow = trial.stopped or trial.fit[1], trial.challenge.share, trial.agreement
+    fault, share, shadow = trial.fault, trial.challenge.share, trial.agreement
     state = "stopped" if trial.stopped else "not asked" if fault else "running"
     told = {"release": trial.challenge.release, "role": "canary" if share else "shadow", "share": share, "state": state,
             "reason": fault, **{name: arm.describe() for name, arm in trial.arms.items()}}

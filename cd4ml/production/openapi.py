@@ -134,7 +134,8 @@ def describe_ready() -> dict[str, Any]:
         "status": {"enum": ["ready", "not ready"]}, "problem": TEXT,
         "reasons": {"type": "array", "items": TEXT, "description": "Why it is not ready."},
         "release": {"type": ["integer", "null"], "description": "The one that serves."},
-        "fault": {"type": ["string", "null"], "description": "What keeps a newer champion from serving."}})
+        "fault": {"type": ["string", "null"], "description": "What keeps a newer champion from serving."},
+        "sinks": {"type": "array", "items": {"type": "object"}, "description": "How far those are who are told of it."}})
 
 
 def describe_model() -> dict[str, Any]:

@@ -34,8 +34,8 @@ from .invocations import list_scores, read_invocation
 from .limits import Listening, check_listening, read_keys
 from .openapi import write_openapi
 from .requests import Asked, RequestError
-from .service import OverloadError, ServeOptions, Service, take_feedback
-from .shipping import ship_beside
+from .service import OverloadError, ServeOptions, Service, list_faults, take_feedback
+from .shipping import describe_sinks, ship_beside
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -113,11 +113,11 @@ def tell_live(service: Service) -> tuple[int, dict[str, Any]]:
 
 def tell_ready(service: Service) -> tuple[int, dict[str, Any]]:
     """Return status and words: whether `service` answers, why not, and what keeps a newer champion from serving."""
-    champion, fault, faults = service.watch.champion, service.watch.fault, service.list_faults()
+    champion, fault, faults = service.watch.champion, service.watch.fault, list_faults(service)
     return 503 if faults else 200, {
         "status": "not ready" if faults else "ready", "problem": service.problem, "reasons": faults,
         "release": champion.release.version if champion else None, "fault": fault.what if fault else None,
-        "sinks": service.tell_sinks()}
+        "sinks": describe_sinks(service.settings, service.problem)}
 
 # %% ../../nbs/production/46_serving.ipynb #a549c506
 async def _live(gate: Gate, receive: Receive, send: Send) -> None:
@@ -216,8 +216,9 @@ def _add_pages(app: "FastAPI", service: Service) -> None:
     from fastapi import Depends, Header
     from fastapi.responses import HTMLResponse, Response
 
-    def check_key(x_api_key: str = Header(default="")) -> None:
-        with service.admission.admit(x_api_key.encode("latin-1")):  # the bytes as they came
+    def check_key(x_api_key: str = Header(default=""), authorization: str = Header(default="")) -> None:
+        key = x_api_key or authorization.removeprefix("Bearer ")  # the second is all that Prometheus can send
+        with service.admission.admit(key.encode("latin-1")):  # the bytes as they came
             pass
 
     @app.get("/model", dependencies=[Depends(check_key)])

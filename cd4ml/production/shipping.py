@@ -320,12 +320,17 @@ def ship_beside(settings: Settings, problem: str) -> contextlib.AbstractContextM
     return ShippingProcess(settings, problem) if addresses else contextlib.nullcontext()
 
 # %% ../../nbs/production/29_shipping.ipynb #e1b15749
-def describe_sinks(settings: Settings, problem: str) -> list[dict[str, Any]]:
-    """Return what was last written down of each sink in `settings`; a state that cannot be read is said to be so."""
-    folder, told = find_states(settings.prediction_log, problem), list[dict[str, Any]]()
+def describe_sinks(settings: Settings, problem: str, is_counted: bool = False) -> list[dict[str, Any]]:
+    """Return what was last written down of each sink in `settings`; a state that cannot be read is said to be so.
+
+    `is_counted` has what waits counted anew, which takes a moment if it is much.
+    """
+    folder, log, told = find_states(settings.prediction_log, problem), settings.prediction_log, list[dict[str, Any]]()
     for address in read_sinks(settings.sinks):
         try:
-            told.append(read_state(folder, address).to_dict())
+            state = read_state(folder, address)
+            found = {"behind": count_events(log, problem, state.cursor)} if is_counted else {}
+            told.append(state.to_dict() | found)
         except Cd4mlError as error:
             told.append({"sink": address.url, "status": "unknown", "error": error.what})
     return told

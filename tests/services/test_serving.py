@@ -193,7 +193,7 @@ def test_the_server_describes_itself(served: tuple[Server, Path], rows: pd.DataF
     assert [one["name"] for one in model["features"]] == list(rows)
     assert server.ask("/health/live") == (200, {"status": "live"})
     metrics = server.ask("/metrics")[1]["text"]
-    assert 'cd4ml_predictions_total{problem="flights",release="1"}' in metrics
+    assert 'cd4ml_predictions_total{problem="flights",release="1",role="champion"}' in metrics
     assert "cd4ml_request_seconds_bucket" in metrics
     schema = server.ask("/openapi.json")[1]["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
     row = schema["schema"]["oneOf"][1]["properties"]
