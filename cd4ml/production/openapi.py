@@ -135,7 +135,7 @@ def describe_ready() -> dict[str, Any]:
         "reasons": {"type": "array", "items": TEXT, "description": "Why it is not ready."},
         "release": {"type": ["integer", "null"], "description": "The one that serves."},
         "fault": {"type": ["string", "null"], "description": "What keeps a newer champion from serving."},
-        "sinks": {"type": "array", "items": {"type": "object"}, "description": "How far those are who are told of it."}})
+        "sinks": {"type": "array", "items": {"type": "object"}, "description": "How far each sink is."}})
 
 
 def describe_model() -> dict[str, Any]:
