@@ -44,6 +44,7 @@ app.command(rich_help_panel=OPERATE)(stream.stream)
 app.command(rich_help_panel=OPERATE)(log.predictions)
 app.command(rich_help_panel=OPERATE)(log.feedback)
 app.command(rich_help_panel=OPERATE)(production.monitor)
+app.command(rich_help_panel=OPERATE)(production.replay)
 app.command(rich_help_panel=OPERATE)(ship.ship)
 app.command(rich_help_panel=OPERATE)(workbench.doctor)
 

@@ -4,16 +4,22 @@
 
 # %% auto #0
 __all__ = ['HostOption', 'PortOption', 'KeysOption', 'CertificateOption', 'PrivateKeyOption', 'ProxyOption', 'FixedOption',
-           'ShadowOption', 'CanaryOption', 'RowsOption', 'RequestsOption', 'RateOption', 'serve', 'monitor']
+           'ClockOption', 'ShadowOption', 'CanaryOption', 'RowsOption', 'RequestsOption', 'RateOption', 'FromOption',
+           'ToOption', 'LookOption', 'FrozenOption', 'SpeedOption', 'serve', 'monitor', 'replay', 'read_speed',
+           'DayProgress']
 
 # %% ../../nbs/cli/30_production.ipynb #f0882b67
+import datetime as dt
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .console import get_console, show_result
-from .options import JsonOption, ProblemArgument, VariantOption
+from .options import JsonOption, OverrideOption, ProblemArgument, VariantOption
+
+if TYPE_CHECKING:
+    from cd4ml.production.replay import Plan, Replay
 
 # %% ../../nbs/cli/30_production.ipynb #ebde7803
 HostOption = Annotated[str, typer.Option(help="Address to listen on; beyond this machine a key and TLS are needed.")]
@@ -23,6 +29,7 @@ CertificateOption = Annotated[Path | None, typer.Option(help="Certificate for TL
 PrivateKeyOption = Annotated[Path | None, typer.Option(help="Private key of the certificate, in PEM.")]
 ProxyOption = Annotated[bool, typer.Option("--behind-proxy", help="A proxy in front of the server does TLS.")]
 FixedOption = Annotated[int | None, typer.Option(help="Release that serves, instead of the champion.", min=1)]
+ClockOption = Annotated[Path | None, typer.Option("--clock", hidden=True, help="File of a simulated time.")]
 ShadowOption = Annotated[int | None, typer.Option(help="Release that is asked too, and answers nobody.", min=1)]
 CanaryOption = Annotated[str, typer.Option(help="Release that answers a share of the keys, such as 4:10%.")]
 RowsOption = Annotated[int, typer.Option(help="Rows that a request may hold.", min=1)]
@@ -34,12 +41,14 @@ def serve(problem: ProblemArgument, host: HostOption = "127.0.0.1", port: PortOp
           release: FixedOption = None, shadow: ShadowOption = None, canary: CanaryOption = "",
           keys_file: KeysOption = None, certificate: CertificateOption = None, private_key: PrivateKeyOption = None,
           behind_proxy: ProxyOption = False, max_rows: RowsOption = 10_000, max_requests: RequestsOption = 512,
-          max_rate: RateOption = 0.0) -> None:
+          max_rate: RateOption = 0.0, clock: ClockOption = None) -> None:
     """Answer POST /predict and /invocations from the champion, and log every prediction with its release.
 
     Examples: cd4ml serve flights · cd4ml serve flights --release 3 · cd4ml serve flights --canary 4:10% ·
     cd4ml serve flights --host 0.0.0.0 --keys-file keys --certificate cert.pem --private-key key.pem
     """
+    from dataclasses import replace
+
     from cd4ml.base.settings import load_settings
     from cd4ml.model.problem import find_problem
     from cd4ml.production.challenger import choose_challenge
@@ -51,6 +60,10 @@ def serve(problem: ProblemArgument, host: HostOption = "127.0.0.1", port: PortOp
     where = Listening(host, port, certificate, private_key, behind_proxy)
     options = ServeOptions(keys_file=keys_file, release=release, challenge=choose_challenge(shadow, canary),
                            max_rows=max_rows, max_requests=max_requests, max_rate=max_rate)
+    if clock is not None:
+        from cd4ml.production.traffic import SharedClock
+
+        options = replace(options, clock=SharedClock(clock).read)
     serve_problem(settings, find_problem(problem, settings.package).name, where, options,
                   lambda address, version: _announce(problem, address, version, shadow or canary))
 
@@ -63,10 +76,11 @@ def _announce(problem: str, address: str, version: int | None, tried: int | str 
 # %% ../../nbs/cli/30_production.ipynb #c75cad19
 def monitor(problem: ProblemArgument, params: VariantOption = "default",
             days: Annotated[int | None, typer.Option(help="Length of the window [days].", min=1)] = None,
+            act: Annotated[bool, typer.Option("--act", help="Make and judge a new model if the rules say so.")] = False,
             as_json: JsonOption = False) -> None:
-    """Run the monitoring notebook over the prediction log and render its report.
+    """Run the monitoring notebook over the prediction log and render its report; act by the rules `monitor.act_…`.
 
-    Example: cd4ml monitor flights --days 7
+    Examples: cd4ml monitor flights --days 7 · cd4ml monitor flights --act
     """
     from dataclasses import asdict
 
@@ -74,11 +88,83 @@ def monitor(problem: ProblemArgument, params: VariantOption = "default",
     from cd4ml.cli.delivery import read_clock
     from cd4ml.delivery.steps import resolve_problem_params
     from cd4ml.model.problem import find_problem
+    from cd4ml.production.loop import take_turn
     from cd4ml.production.monitoring import run_monitoring
+    from cd4ml.production.replay import read_rules
 
     settings = load_settings()
     found = find_problem(problem, settings.package)
     overrides = [] if days is None else [f"monitor.days={days}"]
     resolved = resolve_problem_params(settings, found, params, overrides)
-    done = run_monitoring(settings, found.name, resolved, read_clock())
+    done, now = run_monitoring(settings, found.name, resolved, read_clock()), read_clock()
+    turn = take_turn(settings, found.name, read_rules(resolved)[0], done.monitoring["alarms"], now) if act else None
+    told = asdict(done) | ({"turn": turn.to_dict()} if turn else {})
+    words = f"{done.summary}\nreport: {done.report}" + (f"\n{turn.headline}" if turn else "")
+    show_result(as_json, told, lambda console: console.print(words))
+
+# %% ../../nbs/cli/30_production.ipynb #b0245c4c
+FromOption = Annotated[dt.datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day [UTC].")]
+ToOption = Annotated[dt.datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="Day after the last one [UTC].")]
+LookOption = Annotated[int, typer.Option(help="Days from one look of the loop to the next.", min=1)]
+FrozenOption = Annotated[bool, typer.Option("--frozen", help="The loop looks and never acts.")]
+SpeedOption = Annotated[str, typer.Option(help="max, or times as fast as it was.")]
+
+
+def replay(problem: ProblemArgument, since: FromOption, until: ToOption, params: VariantOption = "default",
+           override: OverrideOption = None, look_days: LookOption = 7, frozen: FrozenOption = False,
+           speed: SpeedOption = "max", as_json: JsonOption = False) -> None:
+    """Send recorded traffic through the real server, with the loop on, and show what renewing the model gains.
+
+    Examples: cd4ml replay flights --from 2013-07-01 --to 2013-12-31 · cd4ml replay flights --from 2013-07-01 --to
+    2013-07-15 -p monitor.act_cooldown_days=3
+    """
+    from dataclasses import asdict
+
+    from cd4ml.base.settings import load_settings
+    from cd4ml.cli.delivery import read_clock
+    from cd4ml.delivery.steps import make_order
+    from cd4ml.production.replay import Plan, run_replay
+
+    ends = [one.replace(tzinfo=dt.UTC) for one in (since, until)]
+    plan = Plan(ends[0], ends[1], look_days, frozen, read_speed(speed))
+    order = make_order(load_settings(), problem, params, override or [])
+    with DayProgress(plan) as progress:
+        done = run_replay(order, plan, read_clock(), progress)
     show_result(as_json, asdict(done), lambda console: console.print(f"{done.summary}\nreport: {done.report}"))
+
+# %% ../../nbs/cli/30_production.ipynb #079ea8a3
+def read_speed(text: str) -> float:
+    """Return how many times as fast as it was, 0 for as fast as it goes; raise `ParameterError` for anything else."""
+    from cd4ml.base.errors import ParameterError
+
+    try:
+        speed = 0.0 if text == "max" else float(text.removesuffix("x").removesuffix("×"))
+    except ValueError:
+        speed = -1.0
+    if not 0 <= speed < float("inf"):
+        raise ParameterError("This is no speed", where="--speed", got=text, expected="max, or a number such as 1000")
+    return speed
+
+
+class DayProgress:
+    """Show how far a replay is; nothing where nobody looks."""
+
+    def __init__(self, plan: "Plan"):
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self.plan = plan
+        self.bar = Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(),
+                            console=get_console(stderr=True), disable=not get_console(stderr=True).is_terminal)
+        self.task = self.bar.add_task("replay", total=(plan.until - plan.since).total_seconds())
+
+    def __enter__(self) -> "DayProgress":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def __call__(self, at: dt.datetime, done: "Replay") -> None:
+        """Show that it is `at` in the replay."""
+        self.bar.update(self.task, completed=(at - self.plan.since).total_seconds(),
+                        description=f"{at:%Y-%m-%d}  {done.rows:,} rows")

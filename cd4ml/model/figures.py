@@ -148,9 +148,9 @@ def draw_metrics(
     return Plot(figure, title, caption, f"Intervals of {', '.join(name_metric(name) for name in candidate)}")
 
 # %% ../../nbs/model/60_figures.ipynb #434174ee
-def draw_differences(differences: Mapping[str, Interval], margins: Mapping[str, float] | None = None) -> Plot:
-    """Draw the paired differences to the champion; more than 0 is better. `margins` are drawn as dotted lines."""
-    title = "Is it better than the champion?"
+def draw_differences(differences: Mapping[str, Interval], margins: Mapping[str, float] | None = None,
+                     title: str = "Is it better than the champion?", pair: str = "candidate − champion") -> Plot:
+    """Draw the paired differences of a `pair`; more than 0 is better. `margins` are drawn as dotted lines."""
     figure, axes = make_figure(title, 7, 0.8 + 0.7 * len(differences), nrows=len(differences))
     for ax, (name, interval) in zip(axes, differences.items(), strict=True):
         _draw_interval(ax, 0, interval, CANDIDATE)
@@ -162,7 +162,7 @@ def draw_differences(differences: Mapping[str, Interval], margins: Mapping[str, 
         ax.spines["left"].set_visible(False)
         ax.set_title(name_metric(name), fontsize=10, loc="left")
         ax.margins(x=0.05)
-    axes[-1].set_xlabel("candidate − champion, turned so that more than 0 is better", fontsize=10)
+    axes[-1].set_xlabel(f"{pair}, turned so that more than 0 is better", fontsize=10)
     better = [name_metric(name) for name, interval in differences.items() if interval.low > 0]
     worse = [name_metric(name) for name, interval in differences.items() if interval.high < 0]
     caption = (f"Better in {', '.join(better) or 'none'}; worse in {', '.join(worse) or 'none'}; "
