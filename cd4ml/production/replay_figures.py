@@ -155,7 +155,8 @@ def _write_legend(figure: Any, ax: "Axes") -> None:
 # %% ../../nbs/production/98_replay_figures.ipynb #9b88ade6
 def list_looks(looks: Sequence[Mapping[str, Any]]) -> str:
     """Return what the loop saw and did, as an HTML table."""
-    rows = "".join(f"<tr><td style='white-space:nowrap'>{one['at'][:10]}</td><td>{html.escape(_tell_alarms(one['alarms']))}</td>"
+    rows = "".join(f"<tr><td style='white-space:nowrap'>{one['at'][:10]}</td>"
+                   f"<td>{html.escape(_tell_alarms(one['alarms']))}</td>"
                    f"<td>{html.escape(_tell_turn(one['turn']))}</td></tr>" for one in looks)
     return f"<table><tr><th>day</th><th>alarms</th><th>what was done</th></tr>{rows}</table>"
 
