@@ -46,6 +46,7 @@ class Settings:
     workers: int = 0  # variants of a sweep that run at once; 0: one a core
     cluster: str = ""  # address of a dask scheduler for sweeps
     sinks: str = ""  # addresses to which events are shipped, separated by commas
+    prediction_days: int = 0  # how long predictions are kept [days]; 0: for ever
     publish: str = ""  # where `--publish folder` and `--publish s3` put releases
     cell_seconds: float = 0.0  # limit for one cell [s]; 0: none, as for the other limits
     run_seconds: float = 0.0  # limit for one notebook [s]

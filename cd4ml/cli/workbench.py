@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import make_table, show_result
+from .delivery import read_clock
 from .options import JsonOption
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def lab(context: typer.Context) -> None:
 # %% ../../nbs/cli/40_workbench.ipynb #b93bb496
 CleanOption = Annotated[int | None, typer.Option(
     "--clean", min=0, metavar="DAYS",
-    help="Remove finished steps and built environments that were not of use for so many days.")]
+    help="Remove finished steps and environments of no use for so many days, and predictions as settings say.")]
 
 
 def doctor(clean: CleanOption = None, as_json: JsonOption = False) -> None:
@@ -83,6 +84,7 @@ def doctor(clean: CleanOption = None, as_json: JsonOption = False) -> None:
     from cd4ml.base.settings import load_settings
     from cd4ml.delivery.checkup import Finding, examine_workbench
     from cd4ml.delivery.cleaning import clean_store
+    from cd4ml.production.retention import examine_log, prune_by_settings
     from cd4ml.production.shipping import examine_sinks
 
     settings, cleaned = load_settings(), []
@@ -90,7 +92,8 @@ def doctor(clean: CleanOption = None, as_json: JsonOption = False) -> None:
         done = clean_store(settings, time.time() - clean * 86400)
         cleaned = [Finding("cleaning", True, f"{done.steps} steps, {done.drafts} drafts and {done.environments} "
                                              f"environments removed, {done.freed / 1e6:,.0f} MB freed")]
-    findings = [*cleaned, *examine_workbench(settings), *examine_sinks(settings)]
+        cleaned.append(prune_by_settings(settings, read_clock()))
+    findings = [*cleaned, *examine_workbench(settings, [examine_log]), *examine_sinks(settings)]
     healthy = all(one.is_good for one in findings)
     rows = [("✔" if one.is_good else "✘", one.subject, one.finding, one.fix) for one in findings]
     show_result(as_json, {"healthy": healthy, "findings": [asdict(one) for one in findings]},

@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,10 +39,12 @@ class Finding:
     fix: str = ""
 
 
-def examine_workbench(settings: Settings) -> list[Finding]:
-    """Return the findings of all checks; leftovers are removed and MLflow's registry is brought up to date."""
-    checks = (_check_python, _check_lock, _check_notebooks, _check_stores, _check_sizes, _check_leftovers,
-              _check_tracking, _check_problems)
+def examine_workbench(settings: Settings,
+                      more: Sequence[Callable[[Settings], Iterable[Finding]]] = ()) -> list[Finding]:
+    """Return the findings of all checks, those of `more` last; leftovers are removed, MLflow's registry is mended."""
+    checks: tuple[Callable[[Settings], Iterable[Finding]], ...] = (
+        _check_python, _check_lock, _check_notebooks, _check_stores, _check_sizes, _check_leftovers, _check_tracking,
+        _check_problems, *more)
     findings: list[Finding] = []
     for check in checks:
         try:

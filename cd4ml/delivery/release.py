@@ -24,6 +24,7 @@ from ..base.errors import ReleaseError, SettingsError
 from ..base.fingerprint import hash_bytes
 from ..base.secrets import REFERENCE, Redactor, has_secret
 from ..base.store import Store, list_folders, read_many, read_verified
+from ..data.contract import list_personal
 from .history import find_champion
 from .ledger import find_use, list_uses
 from .manifest import OUTSIDE, Release, read_manifest
@@ -125,6 +126,8 @@ def _collect_files(bundle: Bundle) -> dict[str, bytes]:
              "params.json": _write_plain(run.params), "rules.json": _write_plain({"format": 1, "rules": rules}),
              "decision.json": _write_plain(run.decision), "metrics.json": _write_plain(run.metrics),
              "profile.json": json.dumps(results["profile"].value).encode()}
+    if personal := list_personal(bundle.problem.contracts().get("rows")):
+        files["personal.json"] = _write_plain({"format": 1, "columns": personal})
     if "portable" in results:
         files["model/model.onnx"] = Path(results["portable"].path).read_bytes()
     if "portable_check" in results:

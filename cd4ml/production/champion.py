@@ -11,6 +11,7 @@ import json
 import logging
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from ..delivery.manifest import Release
 from ..delivery.release import read_file, read_release, verify_release
 from ..model.training import load_model
 from .decoder import Decoder, make_decoder
+from .personal import Personal, read_personal
 from .predictions import check_names
 from .requests import Feature, read_features
 
@@ -34,11 +36,16 @@ class Champion:
     model: Any
     features: tuple[Feature, ...]
     profile: Profile | None = None  # of the rows that it learned from
+    personal: Personal | None = None  # what hides columns of the rows before they are logged
 
     @property
     def is_quick(self) -> bool:
         """Whether the model answers rows as a request holds them, without a data frame."""
         return hasattr(self.model, "answer_rows")
+
+    def hide_rows(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+        """Return `rows` as they may be logged."""
+        return rows if self.personal is None else [*map(self.personal.hide, rows)]
 
     @functools.cached_property
     def decoder(self) -> Decoder:
@@ -65,7 +72,8 @@ def load_champion(store: Store, problem: str, version: int, is_portable: bool = 
         raise ReleaseError(f"The model of release {version} has other features than its manifest", got=", ".join(known),
                            expected=", ".join(feature.name for feature in features))
     told = json.loads(read_file(store, release, "profile.json")) if "profile.json" in release.files else None
-    return Champion(release, model, features, Profile.from_dict(told) if told else None)
+    hidden = read_personal(read_file(store, release, "personal.json") if "personal.json" in release.files else None)
+    return Champion(release, model, features, Profile.from_dict(told) if told else None, hidden)
 
 
 def _load_portable(store: Store, release: Release) -> tuple[Any, list[str]]:

@@ -14,7 +14,7 @@ import math
 import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -65,7 +65,6 @@ from .predictions import find_log, read_predictions, summarise_log
 if TYPE_CHECKING:
     import pandas as pd
 
-
 # %% ../../nbs/production/80_monitoring.ipynb #922b19a9
 @dataclass(frozen=True)
 class Baseline:
@@ -88,7 +87,6 @@ class Baseline:
         """Return what is measured; the first is the headline."""
         return self.metrics or find_metrics((), cast(Task, self.release.task))
 
-
 # %% ../../nbs/production/80_monitoring.ipynb #41353802
 def read_baseline(settings: Settings, problem: str) -> Baseline:
     """Return the baseline of `problem`'s champion, each file verified.
@@ -103,10 +101,12 @@ def read_baseline(settings: Settings, problem: str) -> Baseline:
                            fix=f"cd4ml release {problem}")
     release = read_release(store, problem, version)
     kept = {path: json.loads(read_file(store, release, path)) for path in
-            ("profile.json", "predictions.json", "metrics.json") if path in release.files}
+            ("profile.json", "predictions.json", "metrics.json", "personal.json") if path in release.files}
     answers = Profile.from_dict(kept["predictions.json"]) if "predictions.json" in kept else None
     promised = {name: Interval.from_dict(one) for name, one in kept.get("metrics.json", {}).items()}
-    return Baseline(release, Profile.from_dict(kept["profile.json"]), answers, promised,
+    hidden, profile = kept.get("personal.json", {}).get("columns", {}), Profile.from_dict(kept["profile.json"])
+    shown = tuple(one for one in profile.features if one.name not in hidden)  # others are logged as something else
+    return Baseline(release, replace(profile, features=shown), answers, promised,
                     tuple(find_metrics(task.metrics, task.task, task.own_metrics)), task.slices, task.unit is not None)
 
 

@@ -199,11 +199,12 @@ def open_file(path: Path) -> sqlite3.Connection:
     import filelock
 
     schema, version = (INDEX_SCHEMA, INDEX_VERSION) if path.name == "index.db" else (LOG_SCHEMA, LOG_VERSION)
-    connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False,
-                                 cached_statements=CHUNK_ROWS + 16)
+    connection = _connect(path)
     try:
         if is_blank(connection):
-            with filelock.FileLock(path.parent / ".lock"):
+            connection.close()
+            with filelock.FileLock(path.parent / ".lock"):  # whoever removes a file holds it: now there is a new one
+                connection = _connect(path)
                 if is_blank(connection):
                     connection.execute("pragma journal_mode = wal")
                     connection.executescript(f"begin; {schema} pragma user_version = {version}; commit;")
@@ -215,6 +216,11 @@ def open_file(path: Path) -> sqlite3.Connection:
     except BaseException:
         connection.close()
         raise
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False,
+                           cached_statements=CHUNK_ROWS + 16)
 
 # %% ../../nbs/production/10_parts.ipynb #3e5bb172
 MOST_OPEN = 4  # days whose files are kept open

@@ -83,7 +83,8 @@ def make_answer(question: Question, answers: Sequence[Mapping[str, Any]]) -> Ans
     moment, role = to_milliseconds(question.at), question.role
     logged = [(one, request_id, moment, release.problem, release.version, msgspec.json.encode(row).decode(),
                write(answer).decode(), key, role)
-              for one, row, answer, key in zip(ids, rows, answers, keys or [""] * len(rows), strict=True)]
+              for one, row, answer, key in zip(ids, question.champion.hide_rows(rows), answers, keys or [""] * len(rows),
+                                                strict=True)]
     predictions = [{"prediction_id": one, **answer} for one, answer in zip(ids, answers, strict=True)]
     return Answer(release.version, release.task, request_id, predictions, logged)
 

@@ -100,7 +100,7 @@ class StreamService:
         rows, keys = read_message(body, champion.features, self.options)
         answers = answer_rows(champion.model, champion.features, cast(Task, champion.release.task), rows)
         release, seconds = champion.release.version, time.perf_counter() - began
-        told = zip(rows, answers, keys or [""] * len(rows), strict=True)
+        told = zip(champion.hide_rows(rows), answers, keys or [""] * len(rows), strict=True)
         logged = [Prediction(make_prediction_id(self.problem, message_id, number), message_id[:28], at, self.problem,
                              release, row, answer, seconds, key) for number, (row, answer, key) in enumerate(told)]
         self.log.append(logged)
