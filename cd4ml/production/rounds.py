@@ -81,10 +81,10 @@ def make_answer(question: Question, answers: Sequence[Mapping[str, Any]]) -> Ans
     write = msgspec.json.encode if question.champion.is_quick else _write_finite
     request_id, *ids = question.ids or make_ids(question.at, len(rows) + 1)
     moment, role = to_milliseconds(question.at), question.role
+    shown, named = question.champion.hide_rows(rows), keys or [""] * len(rows)
     logged = [(one, request_id, moment, release.problem, release.version, msgspec.json.encode(row).decode(),
                write(answer).decode(), key, role)
-              for one, row, answer, key in zip(ids, question.champion.hide_rows(rows), answers, keys or [""] * len(rows),
-                                                strict=True)]
+              for one, row, answer, key in zip(ids, shown, answers, named, strict=True)]
     predictions = [{"prediction_id": one, **answer} for one, answer in zip(ids, answers, strict=True)]
     return Answer(release.version, release.task, request_id, predictions, logged)
 
