@@ -21,13 +21,15 @@ MODULE_LINES, CELL_LINES, CLASS_CELL_LINES, FUNCTION_LINES, PARAMETERS, STEP_CEL
 BANNED = {"utils", "util", "helpers", "helper", "manager", "handler", "core", "common", "misc", "data2"}
 HEAVY = {"fastapi", "faststream", "fsspec", "jinja2", "matplotlib", "mlflow", "nbclient", "nbconvert", "onnx",
          "onnxruntime",
-         "pandas", "pandera", "papermill", "polars", "pyarrow", "pyspark", "scipy", "skl2onnx", "sklearn", "skops",
+         "pandas", "pandera", "papermill", "polars", "psycopg", "pyarrow", "pyspark", "scipy",
+         "skl2onnx", "sklearn", "skops",
          "starlette", "uvicorn"}
 OWNERS = {"mlflow": {"delivery.tracking"}, "papermill": {"delivery.execution", "delivery.engine"},
           "pyspark": {"production.spark", "production.arrivals"}, "faststream": {"production.brokers"},
           "jupyter_client": {"delivery.provisioner", "delivery.shell"}, "fastapi": {"production.serving"},
           "starlette": {"production.serving"}, "uvicorn": {"production.serving"},
           "onnx": {"delivery.onnx_graph", "delivery.tree_arrays", "delivery.converters"},
+          "psycopg": {"production.postgres"},
           "skl2onnx": {"delivery.converters"}, "onnxruntime": {"delivery.portable"}}
 
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from .outcomes import OutcomeLog, Told, find_early_keys
-from .predictions import Address, find_unlogged, to_milliseconds
+from .places import Address
+from .predictions import find_unlogged, to_milliseconds
 
 # %% ../../nbs/production/17_feedback.ipynb #0b5b9c11
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..base.errors import StoreError
-from .parts import CHUNK_ROWS, DAY, Part, find_folder, list_parts, locate_ids, name_day
-from .predictions import Address
+from .parts import CHUNK_ROWS, DAY, find_folder, name_day
+from .places import Address, Place, list_parts, locate_ids
+from .postgres import Database, is_postgres
 
 # %% ../../nbs/production/16_outcomes.ipynb #1678d6c8
 class Told(NamedTuple):
@@ -84,11 +85,16 @@ def _prepare_file(connection: sqlite3.Connection, path: Path) -> None:
         connection.execute(statement)
 
 # %% ../../nbs/production/16_outcomes.ipynb #71fb43ff
+_ADD = ("insert into outcomes (problem, prediction_id, key, at, outcome) values (?, ?, ?, ?, ?) "
+        "on conflict do nothing")
+
+
 class OutcomeLog:
     """Append outcomes beside the log at `address`, to a file that is made when the first one comes."""
 
     def __init__(self, address: Address):
-        self.path = find_outcomes(address)
+        self.database = Database(str(address)) if is_postgres(address) else None
+        self.path = find_outcomes(address)  # unless they are in the database
         self._lock = threading.Lock()
 
     def append(self, problem: str, told: Sequence[Told]) -> None:
@@ -97,14 +103,19 @@ class OutcomeLog:
         Raises:
             StoreError: the file cannot be written, or is of an unknown version.
         """
+        rows = [(problem, *one) for one in told]
+        if self.database is not None:
+            self.database.run((_ADD, rows))
+            return
         with self._lock, _open(self.path) as connection:
             connection.execute("begin immediate")
-            connection.executemany("insert or ignore into outcomes (problem, prediction_id, key, at, outcome) "
-                                   "values (?, ?, ?, ?, ?)", [(problem, *one) for one in told])
+            connection.executemany(_ADD, rows)
             connection.execute("commit")
 
     def select(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return what `query` finds; nothing if nothing was ever told."""
+        if self.database is not None:
+            return self.database.select(query, values)
         if not self.path.is_file() or not self.path.stat().st_size:
             return []
         with _open(self.path) as connection:
@@ -182,20 +193,20 @@ def summarise_outcomes(address: Address, problem: str) -> OutcomeSummary:
     for part in list_parts(address):
         count += sum(row[0] for row in part.select(
             "select count from totals where problem = ? and role <> 'shadow'", (problem,)))
-        for day, release, number in _count_waiting(part, find_outcomes(address), problem):
+        for day, release, number in _count_waiting(part, OutcomeLog(address), problem):
             waiting[day, release] = waiting.get((day, release), 0) + number
     days = tuple((name_day(day), release, number) for (day, release), number in sorted(waiting.items()))
     return OutcomeSummary(count, count - sum(waiting.values()), days, len(find_early_keys(address, problem)))
 
 
-def _count_waiting(part: Part, outcomes: Path, problem: str) -> list[tuple[Any, ...]]:
-    if not outcomes.is_file():
-        return part.select("select day, release, sum(count) from totals where problem = ? and role <> 'shadow' "
-                           "group by 1, 2", (problem,))
+def _count_waiting(part: Place, log: OutcomeLog, problem: str) -> list[tuple[Any, ...]]:
+    if log.database is None and not log.path.is_file():
+        return part.select("select day, release, cast(sum(count) as bigint) from totals where problem = ? and "
+                           "role <> 'shadow' group by 1, 2", (problem,))
     return part.select(f"select p.at / {DAY}, p.release, count(*) from predictions p where p.problem = ? and "
                        "p.role <> 'shadow' and not exists (select 1 from outcomes o where o.prediction_id = "
                        "p.prediction_id) and (p.key = '' or not exists (select 1 from outcomes o where o.key = p.key "
-                       "and o.problem = p.problem)) group by 1, 2", (problem,), outcomes)
+                       "and o.problem = p.problem)) group by 1, 2", (problem,), log.path)
 
 # %% ../../nbs/production/16_outcomes.ipynb #772c97da
 def find_early_keys(address: Address, problem: str, keys: Sequence[str] | None = None) -> list[str]:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LOG_VERSION', 'DAY', 'GROUPED', 'LOG_SCHEMA', 'COLUMNS', 'Row', 'INDEX_VERSION', 'INDEX_SCHEMA', 'OLD_VIEWS',
            'CHUNK_ROWS', 'MOST_OPEN', 'COUNT_ROWS', 'DuplicateError', 'explain_failure', 'is_blank', 'prepare_part',
-           'Part', 'name_day', 'find_folder', 'list_parts', 'locate_ids', 'open_file', 'OpenFiles', 'claim_ids',
+           'Part', 'name_day', 'find_folder', 'list_files', 'locate_in_files', 'open_file', 'OpenFiles', 'claim_ids',
            'find_ids', 'add_rows', 'count_rows', 'split_rows', 'DayLog']
 
 # %% ../../nbs/production/10_parts.ipynb #152f0f07
@@ -28,8 +28,8 @@ from ..base.errors import StoreError
 # %% ../../nbs/production/10_parts.ipynb #265b6b7d
 LOG_VERSION = 3
 DAY = 86_400_000  # milliseconds
-GROUPED = (f"at / {DAY} - (at % {DAY} < 0) as day, problem, release, role, count(*) as count, min(at) as first, "
-           "max(at) as last")
+GROUPED = (f"at / {DAY} - case when at % {DAY} < 0 then 1 else 0 end as day, problem, release, role, "
+           "count(*) as count, min(at) as first, max(at) as last")
 LOG_SCHEMA = f"""
 create table predictions (
     number integer primary key,  -- in the order of logging
@@ -45,12 +45,13 @@ create table predictions (
     seconds real not null
 );
 create index predictions_by_time on predictions (problem, at, release);
-create index predictions_by_key on predictions (problem, key) where key <> '';
+create index predictions_by_key on predictions (problem, key, at) where key <> '';
 create table counted (day integer, problem text, release integer, role text, count integer, first integer, last integer,
     upto integer not null);  -- the number of the last row that is counted here
 create index counted_upto on counted (upto);
 create view totals as select day, problem, release, role, count, first, last from counted union all
-    select {GROUPED} from predictions where number > (select coalesce(max(upto), 0) from counted) group by 1, 2, 3, 4;
+    select {GROUPED} from predictions not indexed
+    where number > (select coalesce(max(upto), 0) from counted) group by 1, 2, 3, 4;  -- by number it is but a few
 """
 COLUMNS = "prediction_id, request_id, at, problem, release, features, answer, key, role, seconds"
 Row = tuple[Any, ...]  # a prediction in the order of COLUMNS
@@ -150,7 +151,7 @@ def find_folder(address: str | Path) -> Path:
     return path.with_suffix("") if path.suffix == ".db" else path
 
 
-def list_parts(address: str | Path, low: int | None = None, high: int | None = None) -> list[Part]:
+def list_files(address: str | Path, low: int | None = None, high: int | None = None) -> list[Part]:
     """Return the parts with rows of low <= at < high, the oldest first; the single file of old counts for any time."""
     folder = find_folder(address)
     old = folder.with_name(f"{folder.name}.db")
@@ -164,9 +165,9 @@ def list_parts(address: str | Path, low: int | None = None, high: int | None = N
 CHUNK_ROWS = 128  # of one statement, which is prepared once for each number of rows
 
 
-def locate_ids(address: str | Path, ids: Sequence[str]) -> dict[Part, list[str]]:
+def locate_in_files(address: str | Path, ids: Sequence[str]) -> dict[Part, list[str]]:
     """Return those parts of the log at `address` that may hold predictions of `ids`, each with the ids to ask for."""
-    parts = {part.day: part for part in list_parts(address)}
+    parts = {part.day: part for part in list_files(address)}
     index, places = Part(find_folder(address) / "index.db"), dict[str, int]()
     for start in range(0, len(ids) if index.path.is_file() else 0, CHUNK_ROWS):
         places |= _find_claims(index.path, ids[start : start + CHUNK_ROWS])
@@ -352,7 +353,7 @@ class DayLog:
     def __init__(self, address: str | Path):
         self.folder, self._lock = find_folder(address), threading.Lock()
         self.files, self.where = OpenFiles(self.folder), str(self.folder)
-        for part in list_parts(address):
+        for part in list_files(address):
             if part.day is None:  # the single file of old
                 part.select("select 1 from predictions limit 1")
         with explain_failure(self.where):

@@ -22,8 +22,9 @@ from typing import Any, Literal
 from ..base.errors import DataError, suggest_name
 from ..base.store import write_atomic
 from .outcomes import read_outcomes
-from .parts import DAY, Part, list_parts, locate_ids, name_day
-from .predictions import OWN_COLUMNS, Address, make_log_frame, to_datetime, to_milliseconds
+from .parts import DAY, name_day
+from .places import Address, Place, list_parts, locate_ids
+from .predictions import OWN_COLUMNS, make_log_frame, to_datetime, to_milliseconds
 
 # %% ../../nbs/production/18_queries.ipynb #ebb742e5
 COMPARE: dict[str, Callable[[Any, Any], bool]] = {
@@ -121,7 +122,7 @@ def scan_log(address: Address, query: LogQuery) -> Iterator[tuple[Any, ...]]:
     yield from heapq.merge(*streams, key=lambda row: -row[2])
 
 
-def _scan_part(part: Part, query: LogQuery) -> Iterator[tuple[Any, ...]]:
+def _scan_part(part: Place, query: LogQuery) -> Iterator[tuple[Any, ...]]:
     words, values = query.write_sql()
     found = part.scan(f"select {FIELDS} from predictions where {words} order by at desc, number desc", values)
     for row in itertools.chain.from_iterable(found):
@@ -182,7 +183,7 @@ def count_predictions(address: Address, query: LogQuery, by: By) -> list[Count]:
             for one in releases]
 
 
-def _count_part(part: Part, query: LogQuery) -> Iterator[tuple[int, int, int]]:
+def _count_part(part: Place, query: LogQuery) -> Iterator[tuple[int, int, int]]:
     (low, high), (words, values) = query.ends, query.write_sql()
     is_whole = part.day is not None and (low is None or low <= part.day * DAY) and (
         high is None or (part.day + 1) * DAY <= high)
@@ -193,7 +194,8 @@ def _count_part(part: Part, query: LogQuery) -> Iterator[tuple[int, int, int]]:
                                values)
     else:
         words, values = LogQuery(query.problem, release=query.release, role=query.role).write_sql()
-        yield from part.select(f"select day, release, sum(count) from totals where {words} group by 1, 2", values)
+        yield from part.select("select day, release, cast(sum(count) as bigint) from totals "
+                               f"where {words} group by 1, 2", values)
 
 # %% ../../nbs/production/18_queries.ipynb #c6e2e0b4
 def write_predictions(address: Address, query: LogQuery, path: Path, limit: int = 0) -> int:

@@ -16,29 +16,40 @@ from ..base.settings import Settings
 from ..delivery.checkup import Finding
 from ..model.problem import list_problems
 from .outcomes import find_early_keys, find_outcomes, summarise_outcomes
-from .parts import DAY, Part, explain_failure, find_folder, list_parts, open_file
-from .predictions import Address, find_log
+from .parts import DAY, Part, explain_failure, find_folder, list_files, name_day, open_file
+from .places import Address
+from .postgres import LOCK, Database, hide_password, is_postgres
+from .predictions import find_log
 
 # %% ../../nbs/production/19_retention.ipynb #b64f1663
 def write_cursor(address: Address, reader: str, cursor: Mapping[str, int]) -> None:
     """Keep the `cursor` of `reader`, as `read_after` gave it, with the log at `address`."""
+    rows = [(reader, *one) for one in cursor.items()]
+    if is_postgres(address):
+        Database(str(address)).run(("delete from cursors where reader = ?", [(reader,)]),
+                                   ("insert into cursors values (?, ?, ?)", rows))
+        return
     folder = find_folder(address)
     with explain_failure(str(folder)):
         folder.mkdir(parents=True, exist_ok=True)
         with contextlib.closing(open_file(folder / "index.db")) as index:
             index.execute("begin immediate")
             index.execute("delete from cursors where reader = ?", (reader,))
-            index.executemany("insert into cursors values (?, ?, ?)", [(reader, *one) for one in cursor.items()])
+            index.executemany("insert into cursors values (?, ?, ?)", rows)
             index.execute("commit")
 
 
 def read_cursors(address: Address) -> dict[str, dict[str, int]]:
     """Return the cursor of each reader of the log at `address`."""
-    path, found = find_folder(address) / "index.db", dict[str, dict[str, int]]()
-    if path.is_file():
+    path, rows = find_folder(address) / "index.db", list[tuple[str, str, int]]()
+    if is_postgres(address):
+        rows = Database(str(address)).select("select reader, part, number from cursors")  # type: ignore[assignment]
+    elif path.is_file():
         with explain_failure(str(path)), contextlib.closing(open_file(path)) as index:
-            for reader, part, number in index.execute("select * from cursors"):
-                found.setdefault(reader, {})[part] = number
+            rows = index.execute("select reader, part, number from cursors").fetchall()
+    found: dict[str, dict[str, int]] = {}
+    for reader, part, number in rows:
+        found.setdefault(reader, {})[part] = number
     return found
 
 # %% ../../nbs/production/19_retention.ipynb #62ffc845
@@ -60,7 +71,9 @@ def prune_log(address: Address, days: int, now: dt.datetime) -> Pruning:
     import filelock
 
     first = int(now.timestamp() * 1000) // DAY - days
-    old = [part for part in list_parts(address) if days and _find_last_day(part) < first]
+    if is_postgres(address):
+        return _prune_database(Database(str(address)), first * DAY) if days else Pruning((), 0, ())
+    old = [part for part in list_files(address) if days and _find_last_day(part) < first]
     removed, kept, freed = list[str](), list[str](), 0
     with explain_failure(str(find_folder(address))):
         if old:
@@ -119,22 +132,49 @@ def _forget(address: Address, part: Part, keys: set[tuple[str, str]]) -> None:
         index.execute("delete from claims where day = ?", (part.day,))
         index.execute("delete from cursors where part = ?", (part.name,))
 
+# %% ../../nbs/production/19_retention.ipynb #db1add5b
+_SAME = "exists (select 1 from predictions p where p.key = o.key and p.problem = o.problem"
+_FORGET = (
+    "delete from outcomes where prediction_id in (select prediction_id from predictions where at < ?)",
+    f"delete from outcomes o where key <> '' and {_SAME}) and not {_SAME} and p.at >= ?)",
+    "delete from predictions where at < ?")
+
+
+def _prune_database(log: Database, before: int) -> Pruning:
+    days = log.select("select distinct day from totals where last < ? order by 1", (before,))
+    last = log.select("select max(number) from predictions where at < ?", (before,))
+    names = tuple(name_day(row[0]) for row in days)
+    if not last or last[0][0] is None:
+        return Pruning((), 0, ())
+    if any(cursor.get(log.name, 0) < last[0][0] for cursor in read_cursors(log.address).values()):
+        return Pruning((), 0, names)
+    log.run(("select pg_advisory_xact_lock(?)", [(LOCK,)]), *((words, [(before,)]) for words in _FORGET),
+            ("delete from counted where day < ?", [(before // DAY,)]))
+    return Pruning(names, 0, ())
+
 # %% ../../nbs/production/19_retention.ipynb #bcb90f22
 def examine_log(settings: Settings) -> list[Finding]:
     """Return what there is to say of the prediction log and of what came of it; raises as reading it does."""
     address = find_log(settings.prediction_log)
-    parts, problems = list_parts(address), list_problems(settings.package)
-    size = sum(path.stat().st_size for part in parts for path in part.path.parent.glob(f"{part.path.name}*"))
     kept = f"kept for {settings.prediction_days} days" if settings.prediction_days else "kept for ever"
-    span = f"{parts[0].name} to {parts[-1].name}, " if parts else ""
-    findings = [Finding("prediction log", True, f"{len(parts)} days, {span}{size / 1e6:,.0f} MB, {kept}")]
-    for problem in problems:
+    findings = [Finding("prediction log", True, f"{_describe_size(address)}, {kept}")]
+    for problem in list_problems(settings.package):
         found = summarise_outcomes(address, problem)
         if found.predictions:
             words = f"{found.told:,} of {found.predictions:,} predictions of {problem} have an outcome"
             early = f"; {found.early_keys:,} outcomes wait for their prediction" if found.early_keys else ""
             findings.append(Finding(f"outcomes of {problem}", True, words + early))
     return findings
+
+
+def _describe_size(address: Address) -> str:
+    if is_postgres(address):
+        found = Database(str(address)).select("select pg_total_relation_size('predictions')")
+        return f"{hide_password(str(address))}, {found[0][0] / 1e6 if found else 0:,.0f} MB"
+    parts = list_files(address)
+    size = sum(path.stat().st_size for part in parts for path in part.path.parent.glob(f"{part.path.name}*"))
+    span = f"{parts[0].name} to {parts[-1].name}, " if parts else ""
+    return f"{len(parts)} days, {span}{size / 1e6:,.0f} MB"
 
 
 def prune_by_settings(settings: Settings, now: dt.datetime) -> Finding:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from cd4ml.base.errors import StoreError
-from cd4ml.production.parts import DuplicateError, list_parts
+from cd4ml.production.parts import DuplicateError
+from cd4ml.production.places import list_parts
 from cd4ml.production.predictions import (
     Prediction,
     PredictionLog,

@@ -9,7 +9,7 @@ from pathlib import Path
 from cd4ml.base.errors import StoreError
 from cd4ml.base.settings import load_settings
 from cd4ml.production.outcomes import OutcomeLog, Told, find_early_keys, read_outcomes
-from cd4ml.production.parts import list_parts
+from cd4ml.production.places import list_parts
 from cd4ml.production.predictions import (
     Prediction,
     PredictionLog,

@@ -1,0 +1,341 @@
+"""The log in a real Postgres: several servers, the database gone and back under load, a server killed."""
+
+import datetime as dt
+import http.client
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from sklearn.linear_model import LinearRegression
+
+from cd4ml.base.errors import StoreError
+from cd4ml.base.fingerprint import hash_bytes
+from cd4ml.base.store import Store
+from cd4ml.delivery.history import Event, add_event
+from cd4ml.delivery.manifest import Release
+from cd4ml.model.training import dump_model
+from cd4ml.production.outcomes import OutcomeLog, Told, find_early_keys, read_outcomes, summarise_outcomes
+from cd4ml.production.parts import DuplicateError
+from cd4ml.production.places import list_parts
+from cd4ml.production.predictions import (
+    Prediction,
+    PredictionLog,
+    find_unlogged,
+    make_ids,
+    make_row,
+    read_after,
+    read_predictions,
+    recall_predictions,
+    summarise_log,
+)
+from cd4ml.production.queries import LogQuery, count_predictions, find_predictions, read_condition
+from cd4ml.production.retention import prune_log, write_cursor
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True), *map(Path, os.get_exec_path())]
+PROGRAMS = next((folder for folder in FOLDERS if (folder / "initdb").is_file()), None)
+pytestmark = [pytest.mark.services, pytest.mark.slow,
+              pytest.mark.skipif(PROGRAMS is None, reason="postgresql is not installed (ci/services)")]
+AT, SECRET = dt.datetime(2013, 7, 1, 12, tzinfo=dt.UTC), "s3cret-w0rd"
+SERVER = """
+from cd4ml.base.settings import load_settings
+from cd4ml.production.limits import Listening
+from cd4ml.production.serving import serve_problem
+serve_problem(load_settings(), "toy", Listening(port=0), announce=lambda address, release: print(address, flush=True))
+"""
+
+
+@dataclass
+class Postgres:
+    """Start and stop a database of its own; Postgres does not run as root."""
+
+    folder: Path
+    port: int = 0
+    process: subprocess.Popen | None = None
+    user: dict = field(default_factory=lambda: {"user": "postgres"} if os.geteuid() == 0 else {})
+
+    def create(self) -> None:
+        self.folder.mkdir()
+        if self.user:
+            self.folder.parent.chmod(0o755)
+            shutil.chown(self.folder, "postgres")
+        (self.folder.parent / "password").write_text(SECRET)
+        (self.folder.parent / "password").chmod(0o644)
+        subprocess.run([PROGRAMS / "initdb", "-D", self.folder / "data", "-U", "cd4ml", "-A", "scram-sha-256", "-N",
+                        "-E", "UTF8", f"--pwfile={self.folder.parent}/password"], check=True, capture_output=True,
+                       cwd="/", **self.user)
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            self.port = taken.getsockname()[1]
+
+    @property
+    def address(self) -> str:
+        return f"postgresql+psycopg://cd4ml:{SECRET}@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        command = [PROGRAMS / "postgres", "-D", self.folder / "data", "-p", str(self.port), "-k", self.folder]
+        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd="/", **self.user)
+        began = time.monotonic()
+        while time.monotonic() < began + 30:
+            with suppress(StoreError):
+                summarise_log(self.address, "toy")
+                return
+            time.sleep(0.1)
+        raise AssertionError("the database does not answer")
+
+    def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
+        self.process.send_signal(how)  # SIGQUIT: at once, as in a crash; what was committed is in its own log
+        self.process.wait(30)
+
+    def clear(self) -> None:
+        import psycopg
+
+        with psycopg.connect(self.address.replace("+psycopg", "")) as connection:
+            connection.execute("truncate predictions, counted, outcomes, cursors")
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    with tempfile.TemporaryDirectory(prefix="cd4ml-postgres-") as place:  # pytest's own folders are root's alone
+        found = Postgres(Path(place) / "cluster")
+        found.create()
+        found.start()
+        yield found
+        found.stop()
+
+
+@pytest.fixture
+def address(postgres: Postgres) -> str:
+    PredictionLog(postgres.address).close()
+    postgres.clear()
+    return postgres.address
+
+
+def make_prediction(name: str, at: dt.datetime = AT, key: str = "", release: int = 1) -> Prediction:
+    return Prediction(name, "r", at, "toy", release, {"a": 1.5, "b": "Zürich \t\\ \n'"}, {"prediction": 2.5}, 0.01, key)
+
+
+def test_the_same_questions_have_the_same_answers_as_in_files(address: str, tmp_path: Path) -> None:
+    rows = [make_prediction(f"p{i}", AT + i * dt.timedelta(hours=7), f"k{i % 4}" if i % 3 else "", 1 + i // 6)
+            for i in range(12)]
+    told = [Told("p0", "", 5, "true"), Told("p0", "", 4, "false"), Told("p0", "", 5, "true"),
+            Told("", "k1", 1, "false"), Told("", "k9", 1, "true")]
+    found = []
+    for place in (address, tmp_path / "log"):
+        log = PredictionLog(place)
+        log.append(rows[:7])
+        with pytest.raises(DuplicateError):
+            log.append([make_prediction("new"), make_prediction("p3", AT + dt.timedelta(days=9))])
+        log.append(rows[7:])
+        OutcomeLog(place).append("toy", told)
+        found.append([
+            summarise_log(place, "toy"), find_unlogged(place, "toy", ["p1", "new", "p11"]),
+            recall_predictions(place, ["p2", "p3", "p99", "p4"]), read_outcomes(place),
+            summarise_outcomes(place, "toy"),
+            read_outcomes(place, ["p0", "p0~4", "p1", "p2", "p5"]), find_early_keys(place, "toy"),
+            find_predictions(place, LogQuery("toy", since=AT + dt.timedelta(hours=20)), 4),
+            find_predictions(place, LogQuery("toy", key="k1", where=(read_condition("a>1"),))),
+            find_predictions(place, LogQuery("toy", prediction_id="p3")),
+            count_predictions(place, LogQuery("toy"), "day"),
+            count_predictions(place, LogQuery("toy", key="k1"), "release"),
+            count_predictions(place, LogQuery("toy", until=AT + dt.timedelta(hours=30)), "day"),
+            read_predictions(place, "toy", AT + dt.timedelta(hours=8)).to_dict("list"),
+            [row[0] for row in read_after(place, {}, 100)[0]]])
+        log.close()
+    for ours, theirs in zip(*found, strict=True):
+        assert ours == theirs
+
+
+def test_a_reader_gets_every_row_of_several_writers_once_and_in_order(address: str) -> None:
+    def write(number: int) -> None:
+        log = PredictionLog(address)
+        for turn in range(40):
+            log.append([make_prediction(f"{number}-{turn}-{i}") for i in range(1 + turn % 3)])
+        log.close()
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    seen, cursor = list[str](), dict[str, int]()
+    is_last, rows = False, []
+    while not is_last or rows:
+        is_last = not any(thread.is_alive() for thread in threads)
+        rows, cursor = read_after(address, cursor, 50)
+        seen += [row[0] for row in rows]
+    assert len(seen) == len(set(seen)) == 4 * 79
+    assert [one for one in seen if one.startswith("2-")] == [f"2-{t}-{i}" for t in range(40) for i in range(1 + t % 3)]
+
+
+def test_totals_are_exact_and_old_days_go_when_they_were_seen(address: str) -> None:
+    log = PredictionLog(address)
+    for day in range(4):
+        at = AT + day * dt.timedelta(days=1)
+        log.write([(one, *make_row(make_prediction("x", at, "k"))[1:]) for one in make_ids(at, 3000)])
+    log.append([make_prediction("last", at)])
+    assert [one.count for one in count_predictions(address, LogQuery("toy"), "day")] == [3000, 3000, 3000, 3001]
+    OutcomeLog(address).append("toy", [Told("last", "", 1, "1"), Told("", "k", 1, "1")])
+    write_cursor(address, "shipper", read_after(address, {}, 4000)[1])
+    assert (prune_log(address, 1, at).removed, len(prune_log(address, 1, at).kept)) == ((), 2)
+    write_cursor(address, "shipper", read_after(address, {}, 100_000)[1])
+    assert prune_log(address, 1, at).removed == ("2013-07-01", "2013-07-02")
+    assert summarise_log(address, "toy").count == 6001
+    assert len(read_outcomes(address)) == 6001
+    assert len(list_parts(address)) == 1
+
+
+def test_no_message_holds_the_password(postgres: Postgres) -> None:
+    wrong = postgres.address.replace("w0rd", "word")
+    for use in (lambda: PredictionLog(wrong), lambda: summarise_log(wrong, "toy"),
+                lambda: PredictionLog(postgres.address.replace("/postgres", "/nothing"))):
+        with pytest.raises(StoreError) as caught:
+            use()
+        assert "s3cret" not in str(caught.value)
+    assert "s3cret" not in repr(list_parts(postgres.address))
+    assert SECRET not in PredictionLog(postgres.address).where
+
+
+@pytest.fixture(scope="module")
+def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("releases")
+    store, rows = Store(str(folder)), pd.DataFrame({"x": [1.0, 2.0, 3.0]})
+    data = dump_model(LinearRegression().fit(rows, [2.0, 4.0, 6.0]))
+    release = Release("toy", 1, "", "regression", "y", (("x", "float64"),), (), {"decision": {"status": "pass"},
+                      "metrics": {}}, {}, None, {"model/model.skops": hash_bytes(data)})
+    store.write("toy/1/model/model.skops", data)
+    store.write("toy/1/manifest.json", release.to_json())
+    add_event(store, "toy", lambda number, _: Event(number, "promote", 1, None, "", "ada", "", "ci"))
+    return folder
+
+
+@contextmanager
+def start_server(releases: Path, address: str) -> Iterator[tuple[subprocess.Popen, str]]:
+    places = {"CD4ML_ROOT": str(ROOT), "CD4ML_RELEASE_STORE": str(releases), "DB_WORD": SECRET,
+              "CD4ML_PREDICTION_LOG": address.replace(SECRET, "${DB_WORD}")}
+    process = subprocess.Popen([sys.executable, "-c", SERVER], env=os.environ | places, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        yield process, process.stdout.readline().strip().removeprefix("http://")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@dataclass
+class Load:
+    """Ask from many threads until it is told to stop, or the server is gone; keep what was acknowledged."""
+
+    host: str
+    answers: dict[str, float] = field(default_factory=dict)
+    told: dict[str, float] = field(default_factory=dict)  # outcomes by prediction id
+    statuses: list[int] = field(default_factory=list)
+    bodies: set[str] = field(default_factory=set)
+    is_stopped: bool = False
+
+    def ask(self, connection: http.client.HTTPConnection, path: str, body: object) -> tuple[int, dict]:
+        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+        reply = connection.getresponse()
+        status, told = reply.status, json.loads(reply.read())
+        self.statuses.append(status)
+        if status != 200:
+            self.bodies.add(json.dumps(told))
+        return status, told
+
+    def run(self, seed: int) -> None:
+        dice, connection = random.Random(seed), http.client.HTTPConnection(self.host, timeout=60)
+        while not self.is_stopped:
+            try:
+                rows = [{"x": dice.random()}] * dice.choice((1, 1, 5))
+                status, told = self.ask(connection, "/predict", {"rows": rows})
+                if status != 200:
+                    time.sleep(0.02)
+                    continue
+                self.answers |= {one["prediction_id"]: one["prediction"] for one in told["predictions"]}
+                one = told["predictions"][0]["prediction_id"]
+                outcome = {"prediction_id": one, "outcome": seed}
+                if dice.random() < 0.1 and self.ask(connection, "/feedback", outcome)[0] == 200:
+                    self.told[one] = seed
+            except (OSError, http.client.HTTPException, ValueError):
+                return
+
+    def start(self, threads: int = 6) -> list[threading.Thread]:
+        started = [threading.Thread(target=self.run, args=(seed,), daemon=True) for seed in range(threads)]
+        for thread in started:
+            thread.start()
+        return started
+
+
+def wait_for(is_so: object, seconds: float = 40) -> None:
+    began = time.monotonic()
+    while not is_so():
+        assert time.monotonic() < began + seconds, "it did not come"
+        time.sleep(0.02)
+
+
+def check_log(address: str, answers: dict[str, float], told: dict[str, float]) -> None:
+    rows, _ = read_after(address, {}, 10**7)
+    logged = {row[0]: json.loads(row[6])["prediction"] for row in rows}
+    assert len(logged) == len(rows), "doubled"
+    assert not answers.keys() - logged.keys(), "lost"
+    assert all(logged[one] == value for one, value in answers.items())
+    assert summarise_log(address, "toy").count == len(rows)
+    kept = read_outcomes(address)
+    assert all(kept[one] == value for one, value in told.items())
+
+
+def test_the_database_stops_and_starts_under_load(postgres: Postgres, address: str, releases: Path) -> None:
+    with start_server(releases, address) as (_, first), start_server(releases, address) as (_, second):
+        loads = [Load(first), Load(second)]
+        threads = [thread for load in loads for thread in load.start()]
+        wait_for(lambda: all(len(load.told) > 3 for load in loads))
+        for _ in range(3):
+            postgres.stop()
+            marks = [load.statuses.count(503) for load in loads]
+            wait_for(lambda marks=marks: all(load.statuses.count(503) > mark for load, mark in
+                                             zip(loads, marks, strict=True)))
+            connection = http.client.HTTPConnection(first, timeout=30)
+            connection.request("GET", "/health/ready")
+            ready = connection.getresponse()
+            assert (ready.status, b"prediction log" in ready.read()) == (503, True)
+            postgres.start()
+            counts = [len(load.answers) for load in loads]
+            wait_for(lambda counts=counts: all(len(load.answers) > count + 20 for load, count in
+                                               zip(loads, counts, strict=True)))
+        for load in loads:
+            load.is_stopped = True
+        for thread in threads:
+            thread.join(60)
+        connection = http.client.HTTPConnection(second, timeout=30)
+        connection.request("GET", "/health/ready")
+        assert connection.getresponse().status == 200
+    assert {status for load in loads for status in load.statuses} == {200, 503}
+    assert not any("s3cret" in body for load in loads for body in load.bodies)
+    check_log(address, loads[0].answers | loads[1].answers, loads[0].told | loads[1].told)
+
+
+def test_a_killed_server_loses_nothing_that_it_acknowledged(address: str, releases: Path) -> None:
+    answers, told, dice = dict[str, float](), dict[str, float](), random.Random(3)
+    for _ in range(5):
+        with start_server(releases, address) as (process, host):
+            load = Load(host)
+            threads = load.start()
+            wait_for(lambda load=load: load.answers)
+            time.sleep(dice.uniform(0, 0.5))
+            process.kill()
+            for thread in threads:
+                thread.join(60)
+        answers, told = answers | load.answers, told | load.told
+    assert len(answers) > 50
+    check_log(address, answers, told)
