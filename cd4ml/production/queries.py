@@ -104,7 +104,8 @@ class LogQuery:
                  ("role = ?", self.role or None), ("key <> '' and key = ?", self.key or None)]
         if self.prediction_id:
             one = self.prediction_id
-            asked.append(("(prediction_id = ? or prediction_id > ? and prediction_id < ?)",
+            found = "select number from predictions where prediction_id"  # by its index, however rows are ordered
+            asked.append((f"number in ({found} = ? union all {found} > ? and prediction_id < ?)",
                           [one, f"{one}~", f"{one}~~"]))
         told = [(words, value if isinstance(value, list) else [value]) for words, value in asked if value is not None]
         return " and ".join(words for words, _ in told), [one for _, values in told for one in values]
@@ -123,6 +124,9 @@ def scan_log(address: Address, query: LogQuery) -> Iterator[tuple[Any, ...]]:
 
 
 def _scan_part(part: Place, query: LogQuery) -> Iterator[tuple[Any, ...]]:
+    words, values = LogQuery(query.problem, release=query.release, role=query.role).write_sql()
+    if not part.select(f"select 1 from totals where {words} limit 1", values):
+        return  # that release did not answer on that day
     words, values = query.write_sql()
     found = part.scan(f"select {FIELDS} from predictions where {words} order by at desc, number desc", values)
     for row in itertools.chain.from_iterable(found):
