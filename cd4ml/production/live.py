@@ -36,7 +36,7 @@ def name_units(at: "pd.Series", unit: str) -> "pd.Series | None":
     if unit == "week":
         import pandas as pd
 
-        return days - pd.to_timedelta(days.dt.dayofweek, unit="D")
+        return days - pd.to_timedelta(days.dt.day_of_week, unit="D")
     return days if unit == "day" else None
 
 

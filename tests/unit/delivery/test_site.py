@@ -318,7 +318,8 @@ def test_what_monitoring_left_has_a_page(settings, tmp_path):
     settings = replace(settings, run_store=str(tmp_path / "runs"))
     keep_release(settings, 1)
     folder = tmp_path / "runs/monitoring/iris/20260102-030405-a1b2"
-    found = {"headline": "2 predictions: none drifted.", "release": 1, "alarms": [{"name": "x<y"}], "rows": 2}
+    found = {"headline": "2 predictions: none drifted.", "release": 1, "alarms": [{"name": "x<y"}], "rows": 2,
+             "recommendation": "look"}
     folder.mkdir(parents=True)
     (folder / "monitor.html").write_text("<p>monitored</p>")
     assert not (build_site(settings).home.parent / "iris/production").exists(), "it has not finished"
@@ -328,7 +329,11 @@ def test_what_monitoring_left_has_a_page(settings, tmp_path):
     assert "none drifted." in page
     assert "x&lt;y" in page
     assert (site / "iris/production/20260102-030405-a1b2.html").read_text() == "<p>monitored</p>"
-    assert "production/index.html" in (site / "iris/index.html").read_text()
+    problem = (site / "iris/index.html").read_text()
+    assert "production/index.html" in problem
+    assert 'href="production/20260102-030405-a1b2.html"' in problem
+    assert '<td class="inconclusive">look</td>' in problem
+    assert '<td class="inconclusive">look</td>' in page
     assert "iris/production/index.html" in (site / "index.html").read_text()
 
 
