@@ -136,8 +136,12 @@ def _measure_part(then: float, now: float, n: int) -> float:
 
 
 # %% ../../nbs/production/76_alarms.ipynb #8ebd458f
-def find_failures(performance: Mapping[str, Performance], rates: Rates | None, watch: Watch) -> tuple[Alarm, ...]:
+def find_failures(performance: Mapping[str, Performance], rates: Rates | None, watch: Watch,
+                  known_gap: float = 0.0) -> tuple[Alarm, ...]:
     """Return the alarms about what came of the answers.
+
+    `known_gap` is how much more was expected than observed on the holdout already: a model that was accepted as it is
+    has to get worse than that.
 
     Two intervals at 95 % that only just part do so by chance in 1 of 40 windows if the promise is sure, in 1 of 400 if
     both are as wide.
@@ -150,10 +154,10 @@ def find_failures(performance: Mapping[str, Performance], rates: Rates | None, w
                                 f"{one.low:.3g} to {one.high:.3g}, where the evaluation promised {one.promised}"))
     if rates is not None and rates.gap.n >= watch.min_outcomes and rates.gap.is_defined:
         low, high, bound = rates.gap.low, rates.gap.high, watch.alarm_calibration * rates.scale
-        if low > bound or high < -bound:
-            way = "too much" if low > 0 else "too little"
-            alarms.append(Alarm("calibration", "gap", abs(rates.gap.value), bound,
-                                f"{rates.expected:.3g} expected, {rates.observed.value:.3g} observed: {way}"))
+        if low > bound + max(known_gap, 0) or high < min(known_gap, 0) - bound:
+            limit = bound + max(known_gap if low > 0 else -known_gap, 0)
+            alarms.append(Alarm("calibration", "calibration gap", abs(rates.gap.value), limit,
+                                f"{rates.expected:.3g} expected, {rates.observed.value:.3g} observed"))
     return tuple(alarms)
 
 
@@ -182,10 +186,10 @@ def recommend(alarms: Sequence[Alarm], rows: int, told: int, watch: Watch) -> tu
     kinds = {alarm.kind for alarm in alarms}
     names = {kind: ", ".join(one.name for one in alarms if one.kind == kind) for kind in kinds}
     few = told < watch.min_outcomes
-    if worse := [f"{one.name}: {one.meaning}" for one in alarms if one.kind in ("performance", "calibration")]:
+    if worse := [f"{one.name} ({one.meaning})" for one in alarms if one.kind in ("performance", "calibration")]:
         faults = [f"{kind} values ({names[kind]})" for kind in ("missing", "unseen") if kind in kinds]
         first = f" Look at {' and '.join(faults)} first: training would learn a fault." if faults else ""
-        return "retrain", f"The outcomes are worse than what was promised. {'; '.join(worse)}.{first}"
+        return "retrain", f"The outcomes are worse than what was promised: {'; '.join(worse)}.{first}"
     if faults := [f"{kind} ({names[kind]})" for kind in ("missing", "unseen", "latency") if kind in kinds]:
         return "look", f"Something on the way to the model seems to have changed: {', '.join(faults)}."
     if moved := [f"{kind} ({names[kind]})" for kind in ("drift", "predictions") if kind in kinds]:

@@ -82,6 +82,7 @@ class Baseline:
     metrics: tuple[Metric, ...] = ()
     slices: tuple[str, ...] = ()
     has_units: bool = False
+    known_gap: float = 0.0  # how much more was expected than observed on the holdout
 
     def choose_metrics(self) -> Sequence[Metric]:
         """Return what is measured; the first is the headline."""
@@ -107,8 +108,8 @@ def read_baseline(settings: Settings, problem: str) -> Baseline:
     hidden, profile = kept.get("personal.json", {}).get("columns", {}), Profile.from_dict(kept["profile.json"])
     shown = tuple(one for one in profile.features if one.name not in hidden)  # others are logged as something else
     return Baseline(release, replace(profile, features=shown), answers, promised,
-                    tuple(find_metrics(task.metrics, task.task, task.own_metrics)), task.slices, task.unit is not None)
-
+                    tuple(find_metrics(task.metrics, task.task, task.own_metrics)), task.slices, task.unit is not None,
+                    kept.get("predictions.json", {}).get("gap", 0.0))
 
 # %% ../../nbs/production/80_monitoring.ipynb #ce9e16aa
 def read_window(settings: Settings, problem: str, days: int) -> "pd.DataFrame":
@@ -231,7 +232,7 @@ def summarise_window(df: "pd.DataFrame", outcomes: Mapping[str, Any], baseline: 
     unit = watch.unit if watch.unit != "auto" else "day" if baseline.has_units else "row"
     found = _look_at_rows(sent, baseline, unit) | _look_at_outcomes(sent, outcomes, baseline, watch, unit)
     requests = sent.groupby("request_id")["seconds"].first().to_numpy()
-    alarms = (*find_failures(found["performance"], found["rates"], watch),
+    alarms = (*find_failures(found["performance"], found["rates"], watch, baseline.known_gap),
               *find_shifts(found["drift"], found["answers"], watch), *find_slowness(requests, watch))
     action, reason = recommend(alarms, len(sent), found.pop("judged"), watch)
     return MonitoringReport(

@@ -61,6 +61,8 @@ def test_the_gap_has_to_lie_beyond_what_is_allowed(low, high, count):
     rates = Rates(0.3, Interval(0.2, 0.19, 0.21, 0.95, 900), gap)
     assert len(find_failures({}, rates, Watch())) == count
     assert find_failures({}, Rates(0.3, rates.observed, gap, scale=20.0), Watch()) == ()
+    assert find_failures({}, rates, Watch(), known_gap=2 * gap.value) == (), "it was so when it was accepted"
+    assert len(find_failures({}, rates, Watch(), known_gap=-gap.value)) == count, "it was the other way round"
     few = Rates(0.3, rates.observed, Interval(gap.value, low, high, 0.95, 9))
     assert find_failures({}, few, Watch()) == ()
 
