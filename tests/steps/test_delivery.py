@@ -31,7 +31,7 @@ def test_the_bundle_is_whole_and_points_nowhere(shared_workbench):
     release = read_release(store, "iris", 1)
     verify_release(store, release)
     assert {"model/model.skops", "notebooks/train.ipynb", "reports/evaluate.html", "params.json", "profile.json",
-            "requirements.lock", "decision.json", "metrics.json"} <= set(release.files)
+            "predictions.json", "requirements.lock", "decision.json", "metrics.json"} <= set(release.files)
     assert str(shared_workbench.folder) not in store.read("iris/1/manifest.json").decode()
 
 

@@ -172,6 +172,24 @@ def test_without_a_champion_there_is_nothing_to_hold_it_against(settings: Settin
         read_baseline(settings, "flights")
 
 
+def test_a_baseline_is_what_the_release_carries(settings: Settings) -> None:
+    promote_toy(settings)
+    old = read_baseline(settings, "flights")
+    assert (old.answers, old.promised, old.known_gap, old.has_units) == (None, {}, 0.0, True)
+    store, answers = Store(settings.release_store), profile_frame(pd.DataFrame({"probability": [0.1, 0.2]}))
+    kept = {"profile.json": BASELINE.profile.to_dict() | {"format": 1},
+            "predictions.json": answers.to_dict() | {"gap": 0.1},
+            "metrics.json": {"roc_auc": Interval(0.7, 0.6, 0.8, 0.95, 90).to_dict()}}
+    files = {path: json.dumps(value).encode() for path, value in kept.items()}
+    for path, data in files.items():
+        store.write(f"flights/2/{path}", data)
+    hashes = {path: hash_bytes(data) for path, data in files.items()}
+    store.write("flights/2/manifest.json", replace(RELEASE, files=hashes).to_json())
+    found = read_baseline(settings, "flights")
+    assert (found.answers, found.known_gap, found.promised["roc_auc"].low) == (answers, 0.1, 0.6)
+    assert found.choose_metrics()[0].name == "roc_auc"
+
+
 @pytest.mark.parametrize(("count", "said"), [(0, "has not been asked anything yet"),
                                              (400, "alarms of drift")])
 def test_the_notebook_shows_and_records_the_report(settings: Settings, count: int, said: str) -> None:
