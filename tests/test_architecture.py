@@ -19,17 +19,17 @@ MODULES = sorted(path for path in (ROOT / "cd4ml").rglob("*.py") if path.name no
 
 MODULE_LINES, CELL_LINES, CLASS_CELL_LINES, FUNCTION_LINES, PARAMETERS, STEP_CELLS = 400, 30, 40, 40, 5, 15
 BANNED = {"utils", "util", "helpers", "helper", "manager", "handler", "core", "common", "misc", "data2"}
-HEAVY = {"fastapi", "faststream", "fsspec", "jinja2", "matplotlib", "mlflow", "nbclient", "nbconvert", "onnx",
-         "onnxruntime",
-         "pandas", "pandera", "papermill", "polars", "psycopg", "pyarrow", "pyspark", "scipy",
-         "skl2onnx", "sklearn", "skops",
-         "starlette", "uvicorn"}
+HEAVY = {"azure", "boto3", "botocore", "fastapi", "faststream", "fsspec", "jinja2", "matplotlib", "mlflow", "nbclient",
+         "nbconvert", "onnx", "onnxruntime", "opentelemetry", "pandas", "pandera", "papermill", "polars", "psycopg",
+         "pyarrow", "pyspark", "scipy", "skl2onnx", "sklearn", "skops", "starlette", "uvicorn"}
 OWNERS = {"mlflow": {"delivery.tracking"}, "papermill": {"delivery.execution", "delivery.engine"},
           "pyspark": {"production.spark", "production.arrivals"}, "faststream": {"production.brokers"},
           "jupyter_client": {"delivery.provisioner", "delivery.shell"}, "fastapi": {"production.serving"},
           "starlette": {"production.serving"}, "uvicorn": {"production.serving"},
           "onnx": {"delivery.onnx_graph", "delivery.tree_arrays", "delivery.converters"},
-          "psycopg": {"production.postgres"},
+          "psycopg": {"production.postgres"}, "boto3": {"production.cloudwatch"},
+          "botocore": {"production.cloudwatch"}, "azure": {"production.telemetry"},
+          "opentelemetry": {"production.telemetry"},
           "skl2onnx": {"delivery.converters"}, "onnxruntime": {"delivery.portable"}}
 
 

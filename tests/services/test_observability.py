@@ -137,6 +137,13 @@ def write_files(folder: Path, ports: dict[str, int], receiver: str) -> None:
     (folder / "cd4ml.key").write_text("of-prometheus")
 
 
+def read_expressions() -> list[str]:
+    """Return the expressions of the dashboard, with what Grafana puts in."""
+    panels = json.loads((FILES / "grafana.json").read_text())["panels"]
+    found = [target["expr"] for panel in panels for target in panel.get("targets", [])]
+    return [one.replace("$problem", "iris").replace("$__rate_interval", "1m") for one in found]
+
+
 @dataclass
 class Watched:
     """A server, and where Prometheus that watches over it listens."""
@@ -204,6 +211,11 @@ def test_drift_in_production_reaches_whoever_is_to_be_told(
         assert (told["status"], told["groupLabels"]) == ("firing", {"alertname": "Cd4mlDrift", "problem": "iris"})
         assert f"raised {len(alarms)} alarms" in told["alerts"][0]["annotations"]["summary"]
         assert watched.ask(f'cd4ml_drift_psi{{feature="{names[0]}"}} > 0.2')
+
+        for expression in read_expressions():  # Prometheus refuses what it cannot read
+            watched.ask(expression)
+        for expression in (one for one in read_expressions() if "sink" not in one):
+            watched.wait_for(expression)
 
         watched.process.kill()
         wait_until(lambda: any(path == "/page" for path, _ in got), "somebody is woken")
