@@ -20,7 +20,7 @@ from .console import get_console, make_table, show_result
 from .options import JsonOption, ProblemArgument
 
 if TYPE_CHECKING:
-    from cd4ml.production.shipping import SinkState
+    from cd4ml.production.sinks import SinkState
 
 # %% ../../nbs/cli/34_ship.ipynb #2e7ba1e2
 def ship(problem: ProblemArgument,

@@ -4,87 +4,33 @@
 
 # %% auto #0
 __all__ = ['BATCH_EVENTS', 'Clock', 'CONNECTION', 'OTLP', 'PACKAGES', 'FIRST_WAIT', 'LONGEST_WAIT', 'POLL', 'LAST_SECONDS',
-           'SinkState', 'find_states', 'read_state', 'write_state', 'Shipper', 'tell_away', 'keep_refused', 'make_sink',
-           'check_sinks', 'follow_log', 'empty_log', 'hold_sink', 'ship_to', 'ship_events', 'ShippingProcess',
-           'ship_beside', 'describe_sinks', 'examine_sinks']
+           'Shipper', 'tell_away', 'make_sink', 'check_sinks', 'BrokenSink', 'open_sink', 'follow_log', 'empty_log',
+           'hold_sink', 'ship_to', 'ship_events', 'ShippingProcess', 'ship_beside', 'describe_sinks', 'examine_sinks']
 
 # %% ../../nbs/production/29_shipping.ipynb #0b00f641
 import contextlib
 import datetime as dt
 import importlib.util
-import json
 import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import Cd4mlError, SettingsError, StoreError
 from ..base.settings import Settings
-from ..base.store import write_atomic
-from .events import Cursor, count_events, read_events
-from .sinks import Refusal, Sink, SinkAddress, find_secret, read_sinks
+from .events import Event, count_events, read_events
+from cd4ml.production.sinks import (
+    Refusal, Sink, SinkAddress, SinkError, SinkState, find_secret, find_states, keep_refused, read_sinks, read_state,
+    write_state,
+)
 
 if TYPE_CHECKING:
     from cd4ml.delivery.checkup import Finding
-
-# %% ../../nbs/production/29_shipping.ipynb #13dda1b8
-@dataclass(frozen=True)
-class SinkState:
-    """Hold how far a sink is: `since` is the moment from which it is away, empty while it takes what it is sent."""
-
-    problem: str
-    sink: str  # the address
-    cursor: Cursor = field(default_factory=Cursor)
-    delivered: int = 0  # events, since the file was made
-    refused: int = 0  # of these, events that the sink will never take
-    behind: int = 0  # events that waited when it was last looked at
-    since: str = ""  # ISO 8601
-    error: str = ""  # why it is away
-    at: str = ""  # when this was written
-
-    @property
-    def is_away(self) -> bool:
-        """Whether the sink did not take what it was last sent."""
-        return bool(self.since)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what there is to tell of it, without the cursor."""
-        names = ("sink", "behind", "delivered", "refused", "since", "error", "at")
-        return {name: getattr(self, name) for name in names} | {"status": "away" if self.is_away else "well"}
-
-# %% ../../nbs/production/29_shipping.ipynb #43b0fa49
-def find_states(log: str, problem: str) -> Path:
-    """Return the folder beside the prediction log at `log` in which the states of the sinks of `problem` stand."""
-    return Path(log).parent / "shipped" / problem
-
-
-def read_state(folder: Path, address: SinkAddress) -> SinkState:
-    """Return the state of the sink at `address`; one that was never sent anything stands at the beginning.
-
-    Raises:
-        SettingsError: the file is damaged or of an unknown format.
-    """
-    path = folder / f"{address.name}.json"
-    try:
-        told = json.loads(path.read_bytes())
-        if (number := told.pop("format")) != 1:
-            raise ValueError(f"format {number}")
-        return SinkState(**told | {"cursor": Cursor(**told["cursor"])})
-    except FileNotFoundError:
-        return SinkState(folder.name, address.url)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SettingsError("How far a sink is cannot be read", where=str(path), expected="format 1", got=str(error),
-                            fix="Remove the file: the sink gets everything again, under the same ids") from error
-
-
-def write_state(folder: Path, address: SinkAddress, state: SinkState) -> None:
-    """Write `state`; raise `StoreError` if the disk is full."""
-    write_atomic(folder / f"{address.name}.json", json.dumps({"format": 1, **asdict(state)}, indent=1).encode())
 
 # %% ../../nbs/production/29_shipping.ipynb #2cea4538
 BATCH_EVENTS = 500  # of predictions, and as many outcomes
@@ -142,24 +88,13 @@ def tell_away(shipper: Shipper, error: Cd4mlError) -> None:
         shipper.state = replace(shipper.state, behind=behind, since=shipper.state.since or now, error=why[:300])
         shipper.keep()
 
-
-def keep_refused(path: Path, refused: Sequence[Refusal]) -> None:
-    """Append `refused` to the file at `path`, one JSON object a line; raise `StoreError` if the disk is full."""
-    lines = "".join(json.dumps(one._asdict(), ensure_ascii=False) + "\n" for one in refused)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(lines)
-    except OSError as error:
-        raise StoreError("What a sink refused cannot be kept", where=str(path), got=error.strerror or str(error),
-                         fix="Free some space; the batch is sent again") from error
-
 # %% ../../nbs/production/29_shipping.ipynb #6757156e
 def make_sink(address: SinkAddress, environ: Mapping[str, str]) -> Sink:
     """Return the sink at `address`, with its secrets from `environ`; nothing is connected yet.
 
     Raises:
         ImportError: its package is not installed; `check_sinks` says so before.
+        Exception: its library does not like what it is given.
     """
     if address.scheme.startswith("fluentd"):
         from cd4ml.production.fluentd import FluentdSink
@@ -197,6 +132,29 @@ def check_sinks(addresses: Sequence[SinkAddress], environ: Mapping[str, str]) ->
         if one.scheme == "azure" and not find_secret(environ, CONNECTION):
             raise SettingsError("Azure Monitor needs a connection string", where=one.url, got="none",
                                 expected=f"the environment variable {CONNECTION}")
+
+# %% ../../nbs/production/29_shipping.ipynb #456e9351
+class BrokenSink:
+    """Stand for a sink that could not be made, because of `reason`."""
+
+    def __init__(self, address: SinkAddress, reason: Exception):
+        self.address, self.reason = address, reason
+
+    def send(self, events: Sequence[Event]) -> list[Refusal]:
+        """Raise `SinkError`."""
+        raise SinkError("The sink cannot be made", where=self.address.url, got=str(self.reason) or repr(self.reason),
+                        fix="Look after its address and its secrets") from self.reason
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def open_sink(address: SinkAddress) -> Sink:
+    """Return the sink at `address` with its secrets from the environment, or one that says why there is none."""
+    try:
+        return make_sink(address, os.environ)
+    except Exception as error:
+        return BrokenSink(address, error)
 
 # %% ../../nbs/production/29_shipping.ipynb #730cd57e
 FIRST_WAIT, LONGEST_WAIT, POLL, LAST_SECONDS = 1.0, 30.0, 0.2, 5.0
@@ -257,7 +215,7 @@ def ship_to(log: str, problem: str, address: SinkAddress, clock: Clock, stop: th
     """Ship the events of `problem` to one sink until `stop`, or without one, all that wait; raises as `ship_events`."""
     with hold_sink(find_states(log, problem), address, stop) as is_held:
         if is_held:
-            with contextlib.closing(make_sink(address, os.environ)) as sink:
+            with contextlib.closing(open_sink(address)) as sink:
                 shipper = Shipper(log, problem, address, sink, clock)
                 follow_log(shipper, stop) if stop else empty_log(shipper)
         elif stop is None:

@@ -149,6 +149,7 @@ class Watched:
     """A server, and where Prometheus that watches over it listens."""
 
     process: subprocess.Popen
+    restart_prometheus: Callable[[], None]
     server: str
     prometheus: str
 
@@ -174,13 +175,26 @@ def watch(folder: Path, workbench, find_tool: Callable[[str], Path], receiver: s
     server = workbench.start("serve", "iris", "--port", str(ports["server"]))
     try:
         wait_for(f"{places['server']}/health/ready", server)
-        with (start(find_tool("alertmanager"), f"--config.file={folder}/alertmanager.yml", "--cluster.listen-address=",
-                    f"--storage.path={folder}/alerts", f"--web.listen-address={places['alerts']}") as alerts,
-              start(find_tool("prometheus"), f"--config.file={folder}/prometheus.yml",
-                    f"--storage.tsdb.path={folder}/tsdb", f"--web.listen-address={places['prometheus']}") as metrics):
+        running: list[subprocess.Popen] = []
+
+        def start_prometheus() -> None:
+            for process in running:
+                process.kill()
+                process.wait()
+            words = [find_tool("prometheus"), f"--config.file={folder}/prometheus.yml",
+                     f"--storage.tsdb.path={folder}/tsdb", f"--web.listen-address={places['prometheus']}"]
+            running[:] = [subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)]
+            wait_for(f"{places['prometheus']}/-/ready", running[0])
+
+        with start(find_tool("alertmanager"), f"--config.file={folder}/alertmanager.yml", "--cluster.listen-address=",
+                   f"--storage.path={folder}/alerts", f"--web.listen-address={places['alerts']}") as alerts:
             wait_for(f"{places['alerts']}/-/ready", alerts)
-            wait_for(f"{places['prometheus']}/-/ready", metrics)
-            yield Watched(server, places["server"], places["prometheus"])
+            start_prometheus()
+            try:
+                yield Watched(server, start_prometheus, places["server"], places["prometheus"])
+            finally:
+                running[0].kill()
+                running[0].wait()
     finally:
         server.kill()
         server.communicate()
@@ -202,6 +216,7 @@ def test_drift_in_production_reaches_whoever_is_to_be_told(
         watched.wait_for('cd4ml_predictions_total{release="1",role="champion"} > 0')
         assert not [path for path, told in got if told["status"] == "firing"]
 
+        watched.restart_prometheus()
         for _ in range(40):
             watched.send([row | {names[0]: row[names[0]] + 3} for row in rows])
         alarms = workbench.call_json("monitor", "iris")["monitoring"]["alarms"]

@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import random
+import re
 import resource
 import signal
 import socket
@@ -130,6 +131,17 @@ def look(port: int) -> tuple[int, dict]:
         return error.code, json.loads(error.read())
     except OSError:
         return 0, {}
+
+
+def test_a_sink_that_its_library_refuses_is_away_and_the_others_go_on(
+        places: dict[str, str], collector: Collector) -> None:
+    places |= {"CD4ML_SINKS": f"azure://, fluentd://127.0.0.1:{collector.port}",
+               "APPLICATIONINSIGHTS_CONNECTION_STRING": "InstrumentationKey=none"}
+    PredictionLog(Path(places["CD4ML_PREDICTION_LOG"])).write(make_rows(5))
+    with serve(places, port := find_port()):
+        wait_until(lambda: look(port)[1]["sinks"][0]["status"] == "away", "the state of the first is told")
+        wait_until(lambda: len(collector.read()) == 5, "the second gets all")
+        assert "nstrumentation" in look(port)[1]["sinks"][0]["error"]
 
 
 def find_shipper(server: subprocess.Popen) -> psutil.Process | None:
@@ -291,3 +303,70 @@ def test_a_full_disk_doubles_no_more_than_one_batch(places: dict[str, str], coll
         process.communicate()
     assert call(places, "ship", PROBLEM, "--once", "--to", to)["sinks"][0]["delivered"] == 10 + 2 * BATCH_EVENTS
     assert max(Counter(one["record"]["id"] for one in collector.read()).values()) == 1
+
+
+def test_a_collector_that_hangs_or_talks_nonsense_keeps_nobody_waiting_but_itself(
+        places: dict[str, str], collector: Collector) -> None:
+    held: list[socket.socket] = []
+
+    def accept(server: socket.socket, words: bytes) -> None:
+        with server:
+            while True:
+                try:
+                    held.append(server.accept()[0])
+                    held[-1].sendall(words)
+                except OSError:
+                    return
+
+    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+    for server, words in zip(servers, (b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"), strict=True):
+        threading.Thread(target=accept, args=(server, words), daemon=True).start()
+    ports = [collector.port, *(server.getsockname()[1] for server in servers)]
+    places["CD4ML_SINKS"] = ", ".join(f"fluentd://127.0.0.1:{port}" for port in ports)
+    port = find_port()
+    load = Load(port)
+    with serve(places, port) as server:
+        with load.on():
+            load.wait_for(1000)
+            wait_until(lambda: [one["status"] for one in look(port)[1]["sinks"]] == ["well", "away", "away"],
+                       "the state of each is told")
+            find_shipper(server).send_signal(signal.SIGSTOP)  # not even a process that stands still matters
+            load.wait_for(1000)
+            find_shipper(server).send_signal(signal.SIGCONT)
+        assert not load.faults
+        wait_until(lambda: not set(load.ids) - {one["record"]["id"] for one in collector.read()}, "all are there")
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as reply:
+            metrics = reply.read().decode()
+        away = [float(value) for value in re.findall(r"^cd4ml_sink_away_seconds\{.*\} (\S+)$", metrics, re.M)]
+        assert [one > 0 for one in away] == [False, True, True]
+        behind = map(float, re.findall(r"^cd4ml_sink_behind_events\{.*\} (\S+)$", metrics, re.M))
+        assert sum(behind) >= 2 * len(load.ids)
+        shipper = find_shipper(server)
+        server.send_signal(signal.SIGINT)  # a sink that hangs keeps no server from its end
+        assert server.wait(60) == 0
+        assert not shipper.is_running()
+    for server in servers:
+        server.close()
+
+
+def test_a_server_whose_disk_was_full_has_told_all_that_it_acknowledged_and_nothing_else(
+        places: dict[str, str], collector: Collector) -> None:
+    places["CD4ML_SINKS"] = f"fluentd://127.0.0.1:{collector.port}"
+    port = find_port()
+    load = Load(port)
+    with serve(places, port) as server:
+        with load.on():
+            load.wait_for(200)
+            unlimited = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
+            resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (1000, unlimited[1]))  # no file grows: the disk is full
+            wait_until(lambda: bool(load.faults), "it says that it cannot log")
+            wait_until(lambda: look(port)[0] == 503, "it says that it is not ready")
+            resource.prlimit(server.pid, resource.RLIMIT_FSIZE, unlimited)
+            wait_until(lambda: look(port)[0] == 200, "it is ready again")
+            load.wait_for(200)
+        assert set(load.faults) == {503}
+        wait_until(lambda: not set(load.ids) - {one["record"]["id"] for one in collector.read()}, "all are there")
+    collected = [one["record"]["id"] for one in collector.read()]
+    assert len(collected) == len(set(collected))
+    logged = pd.read_sql("select prediction_id from predictions", f"sqlite:///{places['CD4ML_PREDICTION_LOG']}")
+    assert set(collected) == set(logged["prediction_id"])

@@ -26,8 +26,8 @@ from cd4ml.production.cloudwatch import CloudwatchSink
 from cd4ml.production.events import Event
 from cd4ml.production.outcomes import OutcomeLog, find_outcomes
 from cd4ml.production.predictions import PredictionLog, to_milliseconds
-from cd4ml.production.shipping import BATCH_EVENTS, SinkState, find_states, ship_events
-from cd4ml.production.sinks import SinkAddress, SinkError, read_sinks
+from cd4ml.production.shipping import BATCH_EVENTS, ship_events
+from cd4ml.production.sinks import SinkAddress, SinkError, SinkState, find_states, read_sinks
 
 pytestmark = [pytest.mark.slow, pytest.mark.services]
 ROOT = Path(__file__).resolve().parents[2]

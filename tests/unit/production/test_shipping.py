@@ -17,8 +17,8 @@ from cd4ml.production.events import Cursor, Event, count_events, read_events
 from cd4ml.production.fluentd import pack_events
 from cd4ml.production.outcomes import OutcomeLog, Told
 from cd4ml.production.predictions import LogRow, PredictionLog, read_after
-from cd4ml.production.shipping import BATCH_EVENTS, Shipper, find_states, follow_log, read_state, tell_away, write_state
-from cd4ml.production.sinks import Refusal, SinkError, read_sinks
+from cd4ml.production.shipping import BATCH_EVENTS, Shipper, follow_log, tell_away
+from cd4ml.production.sinks import Refusal, SinkError, find_states, read_sinks, read_state, write_state
 
 AT = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
 ADDRESS = read_sinks("fluentd://127.0.0.1:24224")[0]
