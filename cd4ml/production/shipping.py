@@ -157,7 +157,7 @@ def open_sink(address: SinkAddress) -> Sink:
         return BrokenSink(address, error)
 
 # %% ../../nbs/production/29_shipping.ipynb #730cd57e
-FIRST_WAIT, LONGEST_WAIT, POLL, LAST_SECONDS = 1.0, 30.0, 0.2, 5.0
+FIRST_WAIT, LONGEST_WAIT, POLL, LAST_SECONDS = 1.0, 30.0, 0.5, 5.0
 
 
 def follow_log(shipper: Shipper, stop: threading.Event) -> None:
@@ -273,16 +273,23 @@ class ShippingProcess:
         self._thread.join(15)
 
     def _keep(self) -> None:
+        pause = FIRST_WAIT
         while not self._stop.is_set():
-            with subprocess.Popen(self._command, env=self._environ, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-                                  start_new_session=True) as child:
-                while child.poll() is None and not self._stop.wait(0.2):
-                    pass
-                child.terminate()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    child.wait(LAST_SECONDS + 2)
-                child.kill()
-            self._stop.wait(5)
+            began = time.monotonic()
+            with contextlib.suppress(OSError):  # the system has no process to spare at the moment
+                self._run()
+            pause = FIRST_WAIT if time.monotonic() > began + 60 else min(pause * 2, LONGEST_WAIT)
+            self._stop.wait(pause)
+
+    def _run(self) -> None:
+        with subprocess.Popen(self._command, env=self._environ, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                              start_new_session=True) as child:
+            while child.poll() is None and not self._stop.wait(0.2):
+                pass
+            child.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(LAST_SECONDS + 2)
+            child.kill()
 
 # %% ../../nbs/production/29_shipping.ipynb #4b3ded3c
 def ship_beside(settings: Settings, problem: str) -> contextlib.AbstractContextManager[object]:

@@ -3,6 +3,7 @@ server that holds bulk requests to what Elasticsearch documents of them."""
 
 import contextlib
 import datetime as dt
+import fnmatch
 import gzip
 import http.server
 import json
@@ -99,9 +100,17 @@ def read_refused(settings: Settings, address: str) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+TEMPLATE = json.loads((ROOT / "ci/observability/elasticsearch/template.json").read_text())
+FITS: dict[str, Callable[[Any], object]] = {
+    "date": dt.datetime.fromisoformat, "keyword": lambda value: isinstance(value, str | bool | int | float),
+    "integer": lambda value: type(value) is int and abs(value) < 2**31, "object": lambda value: isinstance(value, dict),
+    "double": lambda value: type(value) in (int, float)}
+
+
 @dataclass
 class Index:
-    """Answer bulk requests as Elasticsearch documents it, strictly: whatever a cluster would not take is a 400."""
+    """Answer bulk requests as Elasticsearch documents it, strictly: what does not fit the protocol or the template is a
+    400, as if a cluster knew no other."""
 
     documents: dict[tuple[str, str], dict] = field(default_factory=dict)
     statuses: dict[str, list[int]] = field(default_factory=dict)  # what an id is answered at first
@@ -132,7 +141,10 @@ class Index:
         assert set(about) == {"_index", "_id"}
         assert re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,254}", index)
         assert 0 < len(name.encode()) <= 512
-        dt.datetime.fromisoformat(document["@timestamp"])
+        assert fnmatch.fnmatch(index, TEMPLATE["index_patterns"][0])
+        for field_, value in document.items():
+            kind = TEMPLATE["template"]["mappings"]["properties"][field_]["type"]
+            assert FITS[kind](value), f"{field_} is no {kind}"
         if self.statuses.get(name):
             status = self.statuses[name].pop(0)
             error = {"type": "document_parsing_exception" if status == 400 else "es_rejected", "reason": "told to"}
