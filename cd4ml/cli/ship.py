@@ -6,7 +6,6 @@
 __all__ = ['ship', 'make_states', 'listen_for_end']
 
 # %% ../../nbs/cli/34_ship.ipynb #af5352a4
-import datetime as dt
 import os
 import signal
 import sys
@@ -17,6 +16,7 @@ import typer
 
 from ..base.errors import SettingsError
 from .console import get_console, make_table, show_result
+from .delivery import read_clock
 from .options import JsonOption, ProblemArgument
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ def ship(problem: ProblemArgument,
          to: Annotated[list[str] | None, typer.Option(help="Address of a sink, instead of those in settings.ini. "
                                                            "Repeatable.")] = None,
          once: Annotated[bool, typer.Option("--once", help="Ship what waits, then end.")] = False,
+         from_now: Annotated[bool, typer.Option("--from-now", help="Leave out what was logged before a sink is first "
+                                                                   "shipped to.")] = False,
          until_closed: Annotated[bool, typer.Option("--until-closed", hidden=True)] = False,
          as_json: JsonOption = False) -> None:
     """Ship logged predictions and outcomes to the sinks in settings.ini, each as far as it acknowledges them.
@@ -35,7 +37,7 @@ def ship(problem: ProblemArgument,
     """
     from cd4ml.base.settings import load_settings
     from cd4ml.model.problem import find_problem
-    from cd4ml.production.shipping import check_sinks, ship_events
+    from cd4ml.production.shipping import check_sinks, ship_events, skip_events
     from cd4ml.production.sinks import read_sinks
 
     settings = load_settings()
@@ -44,11 +46,13 @@ def ship(problem: ProblemArgument,
         raise SettingsError("There is no sink to ship to", where="settings.ini", expected="the key sinks, or --to",
                             got="neither", fix="For instance: sinks = fluentd://127.0.0.1:24224")
     check_sinks(addresses, os.environ)
+    if from_now:
+        skip_events(settings.prediction_log, found.name, addresses, read_clock)
     stop = None if once else listen_for_end(until_closed)
     if stop:
         shown = ", ".join(one.url for one in addresses)
         get_console(stderr=True).print(f"shipping {found.name} to {shown} · Ctrl-C ends", markup=False)
-    states = ship_events(settings, found.name, addresses, lambda: dt.datetime.now(dt.UTC), stop)
+    states = ship_events(settings, found.name, addresses, read_clock, stop)
     show_result(as_json, {"problem": found.name, "sinks": [one.to_dict() for one in states]},
                 lambda console: console.print(make_states(states)))
 

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['BATCH_EVENTS', 'Clock', 'CONNECTION', 'OTLP', 'PACKAGES', 'FIRST_WAIT', 'LONGEST_WAIT', 'POLL', 'LAST_SECONDS',
            'Shipper', 'tell_away', 'make_sink', 'check_sinks', 'BrokenSink', 'open_sink', 'follow_log', 'empty_log',
-           'hold_sink', 'ship_to', 'ship_events', 'ShippingProcess', 'ship_beside', 'describe_sinks', 'examine_sinks']
+           'hold_sink', 'ship_to', 'ship_events', 'skip_events', 'ShippingProcess', 'ship_beside', 'describe_sinks',
+           'examine_sinks']
 
 # %% ../../nbs/production/29_shipping.ipynb #0b00f641
 import contextlib
@@ -251,6 +252,24 @@ def ship_events(settings: Settings, problem: str, addresses: Sequence[SinkAddres
         raise error
     folder = find_states(settings.prediction_log, problem)
     return [read_state(folder, address) for address in addresses]
+
+# %% ../../nbs/production/29_shipping.ipynb #1e99aaff
+def skip_events(log: str, problem: str, addresses: Sequence[SinkAddress], clock: Clock) -> None:
+    """Put the cursor of those of `addresses` that were never shipped to at the end of the log.
+
+    Raises:
+        Cd4mlError: the log cannot be read, or the state cannot be written.
+    """
+    folder = find_states(log, problem)
+    for address in addresses:
+        with hold_sink(folder, address) as is_held:
+            state = read_state(folder, address)
+            if is_held and not state.at:
+                _, cursor = read_events(log, problem, state.cursor, 10 * BATCH_EVENTS)
+                while cursor != state.cursor:
+                    state = replace(state, cursor=cursor)
+                    _, cursor = read_events(log, problem, cursor, 10 * BATCH_EVENTS)
+                write_state(folder, address, replace(state, at=clock().isoformat(timespec="seconds")))
 
 # %% ../../nbs/production/29_shipping.ipynb #0d6d5e31
 class ShippingProcess:

@@ -35,6 +35,9 @@ def run(*words: str | Path) -> None:
 def test_the_files_are_what_the_tools_take(find_tool: Callable[[str], Path]) -> None:
     run(find_tool("promtool"), "check", "config", FILES / "prometheus.yml")
     run(find_tool("amtool"), "check-config", FILES / "alertmanager.yml")
+    for severity, receiver in (("page", "pages"), ("ticket", "tickets")):
+        run(find_tool("amtool"), "config", "routes", "test", f"--config.file={FILES / 'alertmanager.yml'}",
+            f"--verify.receivers={receiver}", f"severity={severity}")
 
 
 def test_each_alert_fires_when_it_should_and_only_then(find_tool: Callable[[str], Path]) -> None:

@@ -396,3 +396,45 @@ def test_a_server_whose_disk_was_full_has_told_all_that_it_acknowledged_and_noth
     assert len(collected) == len(set(collected))
     logged = pd.read_sql("select prediction_id from predictions", f"sqlite:///{places['CD4ML_PREDICTION_LOG']}")
     assert set(collected) == set(logged["prediction_id"])
+
+
+SKEWED = """
+import datetime as dt, random
+from cd4ml.base.settings import load_settings
+from cd4ml.production.limits import Listening
+from cd4ml.production.service import ServeOptions
+from cd4ml.production.serving import serve_problem
+def clock():
+    return dt.datetime.now(dt.UTC) + dt.timedelta(days=random.choice((-20000, -400, -0.01, 0, 0.01, 400, 30000)))
+serve_problem(load_settings(), "flights", Listening(port=PORT), ServeOptions(clock=clock))
+"""
+
+
+def test_a_server_whose_clock_jumps_by_years_tells_each_event_once(
+        places: dict[str, str], collector: Collector) -> None:
+    places["CD4ML_SINKS"] = f"fluentd://127.0.0.1:{collector.port}"
+    port = find_port()
+    load = Load(port)
+    server = subprocess.Popen([sys.executable, "-c", SKEWED.replace("PORT", str(port))], env=os.environ | places)
+    try:
+        wait_until(lambda: look(port)[0] == 200, "the server is ready")
+        with load.on():
+            load.wait_for(1000)
+        wait_until(lambda: not set(load.ids) - {one["record"]["id"] for one in collector.read()}, "all are there")
+    finally:
+        server.kill()
+        server.wait()
+    told = [one["record"] for one in collector.read()]
+    assert len(told) == len({one["id"] for one in told})
+    assert not load.faults
+    assert {one["at"][:2] for one in told} >= {"19", "20", "21"}
+
+
+def test_a_new_sink_may_be_told_only_what_comes_from_now_on(places: dict[str, str], collector: Collector) -> None:
+    log, to = PredictionLog(Path(places["CD4ML_PREDICTION_LOG"])), f"fluentd://127.0.0.1:{collector.port}"
+    log.write(make_rows(11_000))
+    words = ("ship", PROBLEM, "--once", "--from-now", "--to", to)
+    assert call(places, *words)["sinks"][0]["delivered"] == 0
+    log.write(make_rows(7, "q"))
+    assert call(places, *words)["sinks"][0]["delivered"] == 7
+    assert {one["record"]["id"][0] for one in collector.read()} == {"q"}
