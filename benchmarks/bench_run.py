@@ -10,7 +10,7 @@ from pathlib import Path
 from notebooks import write_cells
 from pairs import BIN, ENVIRON, ROOT, Row, at_most, command, faster, isolate, make_row, skip_row, time_pair, within
 
-PEERS = ROOT / "benchmarks/.peers"
+PEERS = ROOT / "benchmarks/.peers/dvc"
 STAGES = """stages:
   prepare: {cmd: cp a b, deps: [a], outs: [b]}
   train: {cmd: cp b c, deps: [b], outs: [c]}
