@@ -195,7 +195,8 @@ def list_trees(model: Any) -> tuple[list[Tree], int]:
         _, targets, width = single[0].value.shape
         if targets > 1:
             raise ReleaseError("The trees have several targets")
-        return [read_tree(one, one.value[:, 0, k], k) for one in single for k in range(width)], width
+        kept = [1] if width == 2 else range(width)  # of two classes the second is enough, and half the work
+        return [read_tree(one, one.value[:, 0, k], place) for one in single for place, k in enumerate(kept)], len(kept)
     return [*(make_stump(start, k) for k, start in enumerate(starts)), *grown], len(starts)
 
 # %% ../../nbs/delivery/65_converters.ipynb #bf79846f
