@@ -10,7 +10,8 @@ __all__ = ['MISSING', 'NONE', 'STRANGE', 'KEY', 'NARROW', 'FEW', 'Signature', 'f
 # %% ../../nbs/delivery/61_portable.ipynb #594c89a7
 import functools
 import json
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -151,17 +152,35 @@ def _is_infinite(numbers: "np.ndarray") -> bool:
 
 # %% ../../nbs/delivery/61_portable.ipynb #0f0161a5
 def pack_rows(rows: "Sequence[Mapping[str, Any]]", signature: Signature) -> "dict[str, np.ndarray]":
-    """Return the inputs for checked rows; for a few of them this is the shortest way."""
+    """Return the inputs for checked rows; for a few of them this is the shortest way.
+
+    Mappings of one class that has `names` are taken to have their values in that order, and are not asked by name.
+    """
     import numpy as np
 
     feed, dtypes = {}, signature.dtypes
+    kinds = {*map(type, rows)}
+    names: tuple[str, ...] = getattr(kinds.pop(), "names", ()) if len(kinds) == 1 else ()
     if len(rows) > FEW or signature.is_narrow:
-        return pack_columns({name: [row[name] for row in rows] for name in dtypes}, signature)
+        found = dict(zip(names, zip(*[row.values() for row in rows], strict=True), strict=True)) if names else {
+            name: [row[name] for row in rows] for name in dtypes}
+        return pack_columns(found, signature)
+    values: Sequence[Any] = [row.values() for row in rows] if names else rows
     if numbers := signature.numbers:
-        feed["numbers"] = np.array([[row[name] for name in numbers] for row in rows], float)
+        pick = _make_picker(numbers, names)
+        feed["numbers"] = np.array([pick(one) for one in values], float)
     if texts := signature.texts:
-        feed["texts"] = np.array([[write_text(row[name], dtypes[name]) for name in texts] for row in rows], object)
+        pick, types = _make_picker(texts, names), [dtypes[name] for name in texts]
+        feed["texts"] = np.array([[*map(write_text, pick(one), types)] for one in values], object)
     return feed
+
+
+@functools.cache
+def _make_picker(wanted: tuple[str, ...], names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
+    """Return what picks the `wanted` values: by their places, if rows have their values in the order of `names`."""
+    places = [names.index(name) for name in wanted] if names else wanted
+    pick = operator.itemgetter(*places)
+    return pick if len(wanted) > 1 else lambda row: (pick(row),)
 
 # %% ../../nbs/delivery/61_portable.ipynb #9b708dbe
 def tell_scores(scores: list[list[float]], signature: Signature) -> list[dict[str, Any]]:
