@@ -18,6 +18,7 @@ import socket
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -122,6 +123,8 @@ def tell_ready(service: Service) -> tuple[int, dict[str, Any]]:
 # %% ../../nbs/production/46_serving.ipynb #a549c506
 async def _live(gate: Gate, receive: Receive, send: Send) -> None:
     await receive()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(max(2, cores)))
     await asyncio.to_thread(gate.service.start)
     await send({"type": "lifespan.startup.complete"})
     threading.Thread(target=gate.find_app, daemon=True).start()
