@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from cd4ml.base.errors import DataError, ReleaseError
 from cd4ml.delivery.export import export_model
-from cd4ml.delivery.portable import MISSING, STRANGE, load_portable, write_text
+from cd4ml.delivery.portable import MISSING, STRANGE, Signature, load_portable, pack_rows, write_text
 
 X = pd.DataFrame({"a": np.linspace(-1, 1, 50), "b": np.linspace(5, 2, 50) ** 2})
 MODEL = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, X["a"] > 0.2)
@@ -88,3 +88,26 @@ def test_threads_may_share_a_model():
     for thread in threads:
         thread.join()
     assert found == [True] * 200
+
+
+class Ordered(dict):
+    """A row whose class knows the order of its values, which is not that of the model."""
+
+    names = ("c", "b", "a", "t")
+
+    def values(self):
+        return tuple(self[name] for name in self.names)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("count", [1, 3, 150])
+def test_rows_that_know_their_order_are_packed_as_those_asked_by_name(dtype, count):
+    signature = Signature("regression", (), "float64", (("a", dtype), ("t", "str"), ("b", "float64"), ("c", "int64")))
+    rows = [{"a": 0.1 * i, "t": None if i % 2 else f"t{i}", "b": None if i % 3 else 1.5, "c": i} for i in range(count)]
+    expected = pack_rows(rows, signature)
+    for given in ([Ordered(row) for row in rows], [Ordered(rows[0]), *rows[1:]]):
+        found = pack_rows(given, signature)
+        np.testing.assert_array_equal(found["numbers"], expected["numbers"])
+        assert found["texts"].tolist() == expected["texts"].tolist()
+    assert expected["numbers"].shape == (count, 3)
+    assert expected["texts"][0, 0] == "t0"

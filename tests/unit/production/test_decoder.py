@@ -3,6 +3,7 @@
 import json
 import math
 import random
+from collections.abc import Mapping
 
 import pytest
 
@@ -88,3 +89,14 @@ def test_every_wrong_key_is_told_with_its_row() -> None:
 
 def test_a_feature_called_key_is_left_to_the_thorough_reader() -> None:
     assert make_decoder(list_features([("key", "float64")], "toy")).read_quickly(b'{"key": 1}', 10) is None
+
+
+def test_a_row_is_a_mapping_that_knows_its_values_in_order() -> None:
+    decoder = make_decoder(list_features([("y z", "float64"), ("x", "str")], "toy"))
+    (row,), _ = decoder.read_quickly(b'{"x": "a", "y z": 1, "key": "k"}', 10)
+    assert (row["x"], row["y z"], row.names, row.values()) == ("a", 1.0, ("y z", "x"), (1.0, "a"))
+    assert isinstance(row, Mapping)
+    assert dict(row) == row == {"x": "a", "y z": 1.0}
+    assert row != {"x": "a"}
+    with pytest.raises(KeyError, match="f0"):
+        row["f0"]

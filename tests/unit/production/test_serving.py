@@ -49,3 +49,18 @@ def test_a_failing_model_is_told_without_its_trace(client: TestClient, tmp_path:
     assert "secret" not in reply.text
     assert summarise_log(tmp_path / "log", "toy").count == 0
     assert f'status="{status}"' in client.get("/metrics").text
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/reports/x", "/reports/0", "/reports/07", "/reports/-1", "/reports/٣",
+                                  "/reports/" + "9" * 300])
+def test_what_is_not_there_is_told_like_any_other_refusal(client: TestClient, path: str) -> None:
+    reply = client.get(path)
+    assert reply.status_code == 404
+    assert reply.headers["content-type"] == "application/json"
+    assert {"error", "what", "fix"} <= reply.json().keys()
+
+
+def test_another_method_is_told_which_one_it_is(client: TestClient) -> None:
+    for path, method in (("/predict", "POST"), ("/health/ready", "GET"), ("/models", "GET")):
+        reply = client.put(path)
+        assert (reply.status_code, reply.headers["allow"], reply.json()["expected"]) == (405, method, method)
