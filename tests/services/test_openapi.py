@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,9 +81,10 @@ def test_no_request_out_of_a_thousand_breaks_the_document(tmp_path: Path, task: 
     """No 5xx; status, type, headers and body as documented; wrong data refused, right data taken; keys asked for."""
     write_release(Store(str(tmp_path / "releases")), task, is_portable)
     with serve(tmp_path, **({"CD4ML_API_KEYS": key} if key else {})) as address:
+        urllib.request.urlopen(f"{address}/openapi.json", timeout=120).close()  # it has put its framework together
         command = [str(BIN / "st"), "--config-file", str(Path(__file__).with_name("schemathesis.toml")), "run",
                    f"{address}/openapi.json", "--seed", "1", "-n", "80", "--continue-on-failure", "--no-color",
-                   "--report", "json", "--report-json-path", str(tmp_path / "report.json")]
+                   "--request-timeout", "60", "--report", "json", "--report-json-path", str(tmp_path / "report.json")]
         header = ["-H", f"X-API-Key: {key}"] if key else []
         done = subprocess.run([*command, *header], capture_output=True, text=True, cwd=tmp_path, timeout=500)
     shown = "\n".join(line[:300] for line in (done.stdout + done.stderr).splitlines())
