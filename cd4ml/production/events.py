@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .outcomes import OutcomeLog
-from .parts import list_parts
+from .places import list_parts
 from .predictions import LogRow, find_unlogged, read_after
 
 # %% ../../nbs/production/22_events.ipynb #d1c013f5
