@@ -24,6 +24,10 @@ class Row:
         """Return the names."""
         return self.names
 
+    def items(self) -> Iterator[tuple[str, Any]]:
+        """Return names and values."""
+        return zip(self.names, self.values(), strict=True)
+
     def __getitem__(self, name: str) -> Any:
         try:
             return self.values()[self.names.index(name)]

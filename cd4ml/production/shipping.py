@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from ..base.errors import Cd4mlError, SettingsError, StoreError
 from ..base.settings import Settings
 from .events import Event, count_events, read_events
+from .retention import write_cursor
 from cd4ml.production.sinks import (
     Refusal, Sink, SinkAddress, SinkError, SinkState, find_secret, find_states, keep_refused, read_sinks, read_state,
     write_state,
@@ -78,6 +79,7 @@ class Shipper:
         self._is_written = False
         self.state = replace(self.state, at=self.clock().isoformat(timespec="seconds"))
         write_state(self.folder, self.address, self.state)
+        write_cursor(self.log, f"{self.problem} {self.address.name}", self.state.cursor.predictions)  # a prune asks
         self._is_written = True
 
 # %% ../../nbs/production/29_shipping.ipynb #3a39ba15

@@ -19,7 +19,7 @@ from cd4ml.production.fluentd import group_events
 FILES = Path(__file__).resolve().parents[3] / "ci" / "observability"
 PREDICTION = make_prediction_event(("p1", "r1", 1372680000123, "flights", 3, '{"hour": 17, "wind": {"gust": 1}}',
                                     '{"prediction": true, "probability": 0.8}', "", "champion", 0.002))
-OUTCOME = make_outcome_event("flights", (1, "p1", 1372680000123, "true"))
+OUTCOME = make_outcome_event("flights", (1, "p1", "", 1372680000123, "true"))
 TEMPLATE = json.loads((FILES / "elasticsearch/template.json").read_text())
 OBJECTS = [json.loads(line) for line in (FILES / "kibana.ndjson").read_text().splitlines()]
 

@@ -92,7 +92,7 @@ def test_nothing_that_was_acknowledged_is_lost_to_a_prune(tmp_path: Path) -> Non
         seen |= {row[0] for row in rows}
         write_cursor(tmp_path / "log", "reader", cursor)
         prune_log(tmp_path / "log", 3, NOW)
-        cursor = read_cursors(tmp_path / "log")["reader"]
+        cursor = read_cursors(tmp_path / "log").get("reader", {})  # none before the first part
     stop.set()
     thread.join()
     seen |= {row[0] for row in read_after(tmp_path / "log", cursor, 1_000_000)[0]}
