@@ -33,7 +33,7 @@ from cd4ml.delivery.export import export_model
 from cd4ml.delivery.history import Event, add_event
 from cd4ml.delivery.manifest import Release
 from cd4ml.model.training import dump_model
-from cd4ml.production.predictions import LogRow, PredictionLog
+from cd4ml.production.predictions import LogRow, PredictionLog, read_predictions
 from cd4ml.production.shipping import BATCH_EVENTS
 
 pytestmark = [pytest.mark.slow, pytest.mark.services]
@@ -104,7 +104,7 @@ def places(tmp_path: Path) -> dict[str, str]:
         store.write(f"{release.folder}/{path}", data)
     add_event(store, PROBLEM, lambda number, champion: Event(number, "promote", 1, champion, "", "ada", "", "ci"))
     return {"CD4ML_ROOT": str(ROOT), "CD4ML_RELEASE_STORE": store.url, "CD4ML_RUN_STORE": str(tmp_path / "runs"),
-            "CD4ML_PREDICTION_LOG": str(tmp_path / "log" / "predictions.db"), "CD4ML_SITE": str(tmp_path / "site"),
+            "CD4ML_PREDICTION_LOG": str(tmp_path / "log" / "predictions"), "CD4ML_SITE": str(tmp_path / "site"),
             "CD4ML_DATA_STORE": str(tmp_path / "data"), "CD4ML_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
 
 
@@ -232,8 +232,8 @@ def test_nothing_is_lost_while_collector_shipper_and_server_are_stopped_and_kill
             load.stop.set()
             wait_until(lambda: not set(load.ids) - {one["record"]["id"] for one in collector.read()}, "all are there")
     collected = Counter(one["record"]["id"] for one in collector.read())
-    with_log = pd.read_sql("select prediction_id from predictions", f"sqlite:///{places['CD4ML_PREDICTION_LOG']}")
-    assert not collected.keys() - set(with_log["prediction_id"])
+    logged = read_predictions(places["CD4ML_PREDICTION_LOG"], PROBLEM)
+    assert not collected.keys() - set(logged["prediction_id"])
     assert sum(times - 1 for times in collected.values()) <= cuts * BATCH_EVENTS
     assert {one["tag"] for one in collector.read()} == {f"cd4ml.{PROBLEM}.prediction"}
     assert not load.faults
@@ -394,7 +394,7 @@ def test_a_server_whose_disk_was_full_has_told_all_that_it_acknowledged_and_noth
         wait_until(lambda: not set(load.ids) - {one["record"]["id"] for one in collector.read()}, "all are there")
     collected = [one["record"]["id"] for one in collector.read()]
     assert len(collected) == len(set(collected))
-    logged = pd.read_sql("select prediction_id from predictions", f"sqlite:///{places['CD4ML_PREDICTION_LOG']}")
+    logged = read_predictions(places["CD4ML_PREDICTION_LOG"], PROBLEM)
     assert set(collected) == set(logged["prediction_id"])
 
 
