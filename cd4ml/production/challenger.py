@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['WINDOW', 'Ask', 'MOST_SHADOWS', 'Challenge', 'read_canary', 'choose_challenge', 'Arm', 'find_score', 'measure_loss',
            'Guardrails', 'Breach', 'find_tail', 'find_breach', 'find_misfit', 'Agreement', 'Trial', 'pose_question',
-           'look_again', 'open_trial', 'describe_trial']
+           'look_again', 'open_trial', 'describe_trial', 'note_outcomes']
 
 # %% ../../nbs/production/38_challenger.ipynb #9c59fbb9
 import asyncio
@@ -25,6 +25,7 @@ from ..base.errors import SettingsError, StoreError
 from ..base.settings import Settings
 from ..base.store import Store, write_atomic
 from .champion import Champion, load_champion
+from .predictions import to_milliseconds
 from .requests import Asked, Feature
 from .rounds import Answer, Question
 
@@ -226,7 +227,7 @@ class Trial:
     def __init__(self, challenge: Challenge, challenger: Champion, note: Path, rails: Guardrails = Guardrails()):
         self.challenge, self.challenger, self.rails, self.note = challenge, challenger, rails, note
         self.arms, self.agreement = {"champion": Arm(), "challenger": Arm()}, Agreement()
-        self.skipped = self.looks = 0
+        self.skipped = self.looks = self.since = 0  # the last: when it began [milliseconds since 1970]
         self._tasks: set[asyncio.Task[None]] = set()
         self.fit: tuple[int, str] = (0, "")
         self.stopped = json.loads(note.read_bytes())["reason"] if challenge.share and note.is_file() else ""
@@ -264,6 +265,7 @@ class Trial:
 def pose_question(trial: Trial, question: Question) -> Question | None:
     """Return `question` as the challenger is asked it; none if it is not asked anything."""
     version, names = question.champion.release.version, [one.name for one in trial.challenger.features]
+    trial.since = trial.since or to_milliseconds(question.at)
     if version != trial.fit[0]:
         misfit = find_misfit(trial.challenger.features, question.champion.features)
         trial.fit = version, "it is the champion" if version == trial.challenge.release else misfit
@@ -339,3 +341,14 @@ def describe_trial(trial: Trial) -> dict[str, Any]:
     mean = {"mean_difference": shadow.difference / shadow.rows} if shadow.rows else {}
     return {**told, "skipped": trial.skipped,
             "agreement": {"rows": shadow.rows, "flips": shadow.flips, **mean, "largest_difference": shadow.largest}}
+
+# %% ../../nbs/production/38_challenger.ipynb #3e4a1eb0
+def note_outcomes(trial: Trial, outcomes: Mapping[str, Any],
+                  answers: Mapping[str, tuple[int, Mapping[str, Any]]]) -> None:
+    """Note the `outcomes` of `answers` (release and answer), both by prediction id, for the arms of `trial`."""
+    classes = trial.challenger.release.classes
+    for name, (release, answer) in answers.items():
+        is_ours = len(name) == 28 and int(name[:12], 16) >= trial.since > 0
+        if is_ours and name in outcomes:
+            arm = trial.arms["challenger" if release == trial.challenge.release else "champion"]
+            arm.losses[name] = measure_loss(answer, outcomes[name], classes)

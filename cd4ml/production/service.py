@@ -10,6 +10,7 @@ __all__ = ['INLINE_BYTES', 'Reader', 'ServeOptions', 'OverloadError', 'Admission
 import asyncio
 import contextlib
 import datetime as dt
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,13 +20,13 @@ from typing import Any
 
 from ..base.settings import Settings
 from ..base.store import Store
-from .challenger import Challenge, open_trial
+from .challenger import Challenge, note_outcomes, open_trial
 from .champion import Champion, ChampionWatch
 from .feedback import Subject, Told, find_unknown, judge_outcomes, keep_outcomes
 from .journal import Journal
 from .limits import KeyRing, RateLimit
 from .metrics import Metrics, Standing, read_monitored
-from .predictions import PredictionLog, find_log
+from .predictions import PredictionLog, find_log, recall_predictions
 from .requests import Asked, Fault, RequestError, read_items
 from .rounds import Answer, Question, Round
 from .shipping import describe_sinks
@@ -160,6 +161,9 @@ def take_feedback(service: Service, body: bytes) -> dict[str, Any]:
         raise RequestError(422, "The outcomes cannot be kept", faults, got=f"{len(faults)} violations",
                            fix="See violations")
     kept = keep_outcomes(service.journal.log.path, service.problem, found)
+    if service.trial is not None and service.trial.challenge.share:
+        outcomes = {one.prediction_id: json.loads(one.outcome) for one in found if one.prediction_id}
+        note_outcomes(service.trial, outcomes, recall_predictions(service.journal.log.path, outcomes))
     return {"problem": service.problem, "kept": kept.kept} | ({"waiting": kept.waiting} if kept.waiting else {})
 
 # %% ../../nbs/production/44_service.ipynb #f23878c2

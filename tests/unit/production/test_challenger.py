@@ -24,6 +24,7 @@ from cd4ml.production.challenger import (
     find_misfit,
     find_tail,
     measure_loss,
+    note_outcomes,
     pose_question,
     read_canary,
 )
@@ -203,3 +204,23 @@ def test_losses_are_of_what_the_answer_is() -> None:
     assert measure_loss({"prediction": "yes", "probability": 0.75}, "no", ("no", "yes")) == 0.5625
     assert measure_loss({"prediction": "a", "probability_a": 0.6}, "b", ("a", "b", "c")) == 1.0
     assert measure_loss({"prediction": 1.5}, 2, ()) == 0.25
+
+
+def test_a_canary_whose_answers_turn_out_worse_is_taken_back(tmp_path: Path) -> None:
+    server, trial = Server(), Trial(Challenge(2, 0.5), make_champion(2), tmp_path / "note.json", Guardrails(every=50))
+
+    async def run() -> list[int]:
+        answers = [await trial.answer(make_question(make_champion(1), str(i)), b"", server.ask) for i in range(400)]
+        told = {one.predictions[0]["prediction_id"]: (one.release, one.predictions[0]) for one in answers}
+        truth = random.Random(4)
+        note_outcomes(trial, {name: 1 + truth.gauss(0, 0.5) for name in told}, told)  # release 2 always answers 2
+        note_outcomes(trial, dict.fromkeys(told, 1.0), {"0" * 28: (1, {"prediction": 99.0})})  # of before
+        later = [await trial.answer(make_question(make_champion(1), str(i)), b"", server.ask) for i in range(400)]
+        return [one.release for one in later]
+
+    released = asyncio.run(run())
+    assert set(released[200:]) == {1}
+    assert "mean loss" in trial.stopped
+    figures = describe_trial(trial)
+    assert figures["challenger"]["mean_loss"] > figures["champion"]["mean_loss"] + 0.5
+    assert figures["champion"]["outcomes"] + figures["challenger"]["outcomes"] == 400
