@@ -45,7 +45,7 @@ class Wish:
     now: dt.datetime
     promote: bool = False
     why: str = ""
-    is_renewal: bool = False  # the default variant on newer rows: a pass promotes it although its split was moved
+    is_renewal: bool = False  # the champion's variant on newer rows: a pass promotes it, moved split and all
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _decide_promotion(order: Order, release: Release, is_known: bool, wish: Wish
     store = Store(order.settings.release_store)
     champion = find_champion(store, release.problem)
     overridden = any(source.startswith("-p ") for source in order.params.sources.values())
-    experiment = order.params.variant != "default" or (overridden and not wish.is_renewal)
+    experiment = not wish.is_renewal and (order.params.variant != "default" or overridden)
     served = any(event.version == release.version for event in read_history(store, release.problem) if event.is_move)
     if champion == release.version:
         return True, f"nothing changed since release {release.version}, which is the champion"

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Deliver', 'Attempt', 'Verdict', 'Situation', 'find_reasons', 'decide_action', 'find_attempts', 'read_attempts',
-           'note_attempt', 'Turn', 'take_turn']
+           'note_attempt', 'Turn', 'take_turn', 'find_reign']
 
 # %% ../../nbs/production/92_loop.ipynb #08c81a0c
 import contextlib
@@ -22,6 +22,7 @@ from ..base.settings import Settings
 from ..base.store import Store, write_atomic
 from ..delivery.history import read_history
 from ..delivery.promotion import Wish, release_problem
+from ..delivery.release import read_release
 from ..delivery.steps import make_order
 from ..model.problem import MonitorParams, Problem, find_problem
 from .harvest import Harvest, gather_harvest
@@ -165,7 +166,7 @@ def take_turn(settings: Settings, problem: str, rules: MonitorParams, alarms: Se
     """
     with _be_alone(settings, problem):
         path, task = find_attempts(settings, problem), find_problem(problem, settings.package)
-        champion, since = _find_reign(settings, problem)
+        champion, since = find_reign(settings, problem)
         harvest, returned = _gather(settings, task, now, since)
         verdict = decide_action(rules, Situation(now, since, returned, alarms, read_attempts(path)))
         if verdict.action != "retrain" or harvest is None:
@@ -178,7 +179,7 @@ def take_turn(settings: Settings, problem: str, rules: MonitorParams, alarms: Se
         return Turn(problem, verdict, attempt, report)
 
 # %% ../../nbs/production/92_loop.ipynb #ba5b1bef
-def _find_reign(settings: Settings, problem: str) -> tuple[int, dt.datetime]:
+def find_reign(settings: Settings, problem: str) -> tuple[int, dt.datetime]:
     """Return the champion and since when it serves; raise `ReleaseError` if there is none."""
     moves = [one for one in read_history(Store(settings.release_store), problem) if one.is_move]
     if not moves:
@@ -209,7 +210,8 @@ def _try_out(settings: Settings, problem: Problem, rules: MonitorParams, attempt
     overrides = [f"prepare.{name}={value}" for name, value in moved.items()]
     overrides.append(f"prepare.production={attempt.harvest['snapshot']}")
     try:
-        order = make_order(settings, problem.name, "default", overrides)
+        champion = read_release(Store(settings.release_store), problem.name, attempt.champion)
+        order = make_order(settings, problem.name, str(champion.run.get("variant", "default")), overrides)
         done = release_problem(order, Wish(now, why="; ".join(attempt.reasons), is_renewal=True))
     except Cd4mlError as error:  # the champion serves on, and the note says why
         return replace(attempt, state="failed", told=str(error)), ""

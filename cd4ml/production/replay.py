@@ -177,7 +177,7 @@ def _look(replay: Replay, rules: tuple[MonitorParams, Watch], asker: Asker, now:
 def _wait_for_release(asker: Asker, turn: Turn, seconds: float = 60.0) -> None:
     assert turn.attempt is not None
     ends = time.monotonic() + seconds
-    while asker.ask("/health/ready", [b""])[0]["release"] != turn.attempt.release:
+    while asker.look("/health/ready")["release"] != turn.attempt.release:
         if time.monotonic() > ends:
             raise ReleaseError(f"Release {turn.attempt.release} was promoted and does not serve")
         time.sleep(0.05)

@@ -7,7 +7,6 @@ __all__ = ['CONNECTIONS', 'ROWS_A_REQUEST', 'SharedClock', 'read_traffic', 'run_
            'write_outcomes']
 
 # %% ../../nbs/production/94_traffic.ipynb #eda1845f
-import asyncio
 import contextlib
 import datetime as dt
 import json
@@ -19,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from ..model.problem import Problem
 from .wire import write_request
 
 if TYPE_CHECKING:
+    import httpx
     import pandas as pd
 
 # %% ../../nbs/production/94_traffic.ipynb #b023d6fb
@@ -106,34 +107,32 @@ CONNECTIONS = 8
 
 
 class Asker:
-    """Ask the server at `address`; its requests run on an event loop of its own, some at once."""
+    """Ask the server at `address`, on some connections at once."""
 
     def __init__(self, address: str):
         import httpx
 
-        self._loop = asyncio.new_event_loop()
-        limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
-        self._client = httpx.AsyncClient(base_url=address, limits=limits, timeout=60,
-                                         headers={"Content-Type": "application/json"})
+        self._client = httpx.Client(base_url=address, timeout=60, headers={"Content-Type": "application/json"})
+        self._threads = ThreadPoolExecutor(CONNECTIONS)
 
     def ask(self, path: str, bodies: Sequence[bytes]) -> list[dict[str, Any]]:
         """Return the answers to `bodies`, in their order; raise `Cd4mlError` if one of them is refused."""
-        return self._loop.run_until_complete(self._ask_all(path, bodies))
+        return [*self._threads.map(lambda body: self._read(self._client.post(path, content=body), path), bodies)]
 
-    async def _ask_all(self, path: str, bodies: Sequence[bytes]) -> list[dict[str, Any]]:
-        return list(await asyncio.gather(*(self._ask(path, body) for body in bodies)))
+    def look(self, path: str) -> dict[str, Any]:
+        """Return what the server says of itself at `path`."""
+        return self._read(self._client.get(path), path)
 
-    async def _ask(self, path: str, body: bytes) -> dict[str, Any]:
-        reply = await (self._client.post(path, content=body) if body else self._client.get(path))
+    def _read(self, reply: "httpx.Response", path: str) -> dict[str, Any]:
         if reply.status_code != 200:
-            raise Cd4mlError(f"The server refused {path}", expected="status 200", got=f"{reply.status_code}: "
-                             f"{reply.text[:300]}")
+            raise Cd4mlError(f"The server refused {path}", expected="status 200",
+                             got=f"{reply.status_code}: {reply.text[:300]}")
         return reply.json()
 
     def close(self) -> None:
         """Close the connections."""
-        self._loop.run_until_complete(self._client.aclose())
-        self._loop.close()
+        self._threads.shutdown()
+        self._client.close()
 
 # %% ../../nbs/production/94_traffic.ipynb #d773a30a
 ROWS_A_REQUEST = 50

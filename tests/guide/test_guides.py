@@ -153,3 +153,15 @@ def test_stored_outputs_tell_nothing_of_the_machine(root: Path, name: str) -> No
     assert outputs
     text = json.dumps(outputs)
     assert not [word for word in ("/tmp", "/home/", "/root/", str(root), " at 0x", os.uname().nodename) if word in text]
+
+
+@pytest.mark.slow
+def test_in_the_wild_sees_that_september_is_not_july_and_makes_a_new_model(execute: Execute, tmp_path: Path) -> None:
+    _, facts = execute("6_in_the_wild.ipynb", rows="done.rows", told="done.told", attempt="attempt", drifted="drifted",
+                       worth="[one['kind'] for one in worth]")
+    assert facts["rows"] == facts["told"] > 10_000
+    assert facts["worth"]
+    assert facts["attempt"]["state"] == "done"
+    assert facts["attempt"]["is_promoted"]
+    assert facts["attempt"]["harvest"]["rows"] > 10_000
+    assert not list((tmp_path / "temporary").glob("cd4ml-guide-*")), "it tidies up"

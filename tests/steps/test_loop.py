@@ -56,6 +56,8 @@ def make_contracts():
 class Prepare(PrepareParams):
     """Parameters of the prepare step."""
 
+    train_from: Day = datetime.date(2013, 1, 1)
+    """First training day."""
     train_until: Day = datetime.date(2013, 2, 1)
     """Day after the last training day."""
     holdout_until: Day = datetime.date(2013, 2, 15)
@@ -91,16 +93,18 @@ def read_traffic(frames):
 PROBLEM = Problem(
     "shop", "Shop", "What a thing will cost.", "regression", "price", ("size",), (FILE,), make_contracts,
     lambda frames, params: frames["sales"],
-    lambda rows, params: split_by_time(rows, "day", datetime.date(2013, 1, 1), params.train_until,
+    lambda rows, params: split_by_time(rows, "day", params.train_from, params.train_until,
                                        params.holdout_until),
     build_model, params=ShopParams, metrics=("rmse",), unit="day", comes_back=Return(
-        "day", restore_rows, lambda until, days: {{"train_until": until - datetime.timedelta(days=days),
+        "day", restore_rows, lambda until, days: {{"train_from": until - datetime.timedelta(days=days + 10),
+                                                   "train_until": until - datetime.timedelta(days=days),
                                                    "holdout_until": until}}, read_traffic))
 '''
 PARAMS = """
 evaluate:
   rules:
     - {metric: rmse, margin: 0.5}
+    - {metric: rmse, at_most: 5}
 monitor:
   days: 10
   act_on: [performance, calibration]
@@ -154,6 +158,14 @@ def test_nothing_is_made_while_all_is_well_and_a_new_model_when_it_is_not(replay
     assert "2013-03-02" < turns[0][0] < "2013-03-12"
     assert "performance of RMSE" in turns[0][1]["verdict"]["reasons"][0]
     assert any(turn["attempt"]["is_promoted"] for _, turn in turns)
+
+
+def test_a_model_that_learned_nothing_of_the_change_is_not_promoted_and_a_later_one_is(replayed) -> None:
+    """The first attempt holds out all days that are not as before: it is no worse than the champion, and no good."""
+    attempts = [turn["attempt"] for _, turn in find_turns(replayed)]
+    assert not attempts[0]["is_promoted"]
+    assert "the gate says fail" in attempts[0]["told"]
+    assert attempts[-1]["is_promoted"]
 
 
 def test_a_cool_down_lies_between_attempts(replayed) -> None:
