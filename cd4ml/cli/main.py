@@ -13,7 +13,7 @@ import typer
 
 from ..base.errors import Cd4mlError
 from . import batch, bundle, compare, data, delivery, gate, log, parity, production
-from . import ship, stream, sweep, undo, workbench
+from . import replay, ship, stream, sweep, undo, workbench
 from .console import show_error
 
 # %% ../../nbs/cli/90_main.ipynb #743bb293
@@ -44,7 +44,7 @@ app.command(rich_help_panel=OPERATE)(stream.stream)
 app.command(rich_help_panel=OPERATE)(log.predictions)
 app.command(rich_help_panel=OPERATE)(log.feedback)
 app.command(rich_help_panel=OPERATE)(production.monitor)
-app.command(rich_help_panel=OPERATE)(production.replay)
+app.command(rich_help_panel=OPERATE)(replay.replay)
 app.command(rich_help_panel=OPERATE)(ship.ship)
 app.command(rich_help_panel=OPERATE)(workbench.doctor)
 

@@ -4,22 +4,17 @@
 
 # %% auto #0
 __all__ = ['HostOption', 'PortOption', 'KeysOption', 'CertificateOption', 'PrivateKeyOption', 'ProxyOption', 'FixedOption',
-           'ClockOption', 'ShadowOption', 'CanaryOption', 'RowsOption', 'RequestsOption', 'RateOption', 'FromOption',
-           'ToOption', 'LookOption', 'FrozenOption', 'SpeedOption', 'serve', 'monitor', 'replay', 'read_speed',
-           'DayProgress']
+           'ClockOption', 'ShadowOption', 'CanaryOption', 'RowsOption', 'RequestsOption', 'RateOption', 'serve',
+           'monitor']
 
 # %% ../../nbs/cli/30_production.ipynb #f0882b67
-import datetime as dt
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from .console import get_console, show_result
-from .options import JsonOption, OverrideOption, ProblemArgument, VariantOption
-
-if TYPE_CHECKING:
-    from cd4ml.production.replay import Plan, Replay
+from .options import JsonOption, ProblemArgument, VariantOption
 
 # %% ../../nbs/cli/30_production.ipynb #ebde7803
 HostOption = Annotated[str, typer.Option(help="Address to listen on; beyond this machine a key and TLS are needed.")]
@@ -101,70 +96,3 @@ def monitor(problem: ProblemArgument, params: VariantOption = "default",
     told = asdict(done) | ({"turn": turn.to_dict()} if turn else {})
     words = f"{done.summary}\nreport: {done.report}" + (f"\n{turn.headline}" if turn else "")
     show_result(as_json, told, lambda console: console.print(words))
-
-# %% ../../nbs/cli/30_production.ipynb #b0245c4c
-FromOption = Annotated[dt.datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day [UTC].")]
-ToOption = Annotated[dt.datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="Day after the last one [UTC].")]
-LookOption = Annotated[int, typer.Option(help="Days from one look of the loop to the next.", min=1)]
-FrozenOption = Annotated[bool, typer.Option("--frozen", help="The loop looks and never acts.")]
-SpeedOption = Annotated[str, typer.Option(help="max, or times as fast as it was.")]
-
-
-def replay(problem: ProblemArgument, since: FromOption, until: ToOption, params: VariantOption = "default",
-           override: OverrideOption = None, look_days: LookOption = 7, frozen: FrozenOption = False,
-           speed: SpeedOption = "max", as_json: JsonOption = False) -> None:
-    """Send recorded traffic through the real server, with the loop on, and show what renewing the model gains.
-
-    Examples: cd4ml replay flights --from 2013-07-01 --to 2013-12-31 · cd4ml replay flights --from 2013-07-01 --to
-    2013-07-15 -p monitor.act_cooldown_days=3
-    """
-    from dataclasses import asdict
-
-    from cd4ml.base.settings import load_settings
-    from cd4ml.cli.delivery import read_clock
-    from cd4ml.delivery.steps import make_order
-    from cd4ml.production.replay import Plan, run_replay
-
-    ends = [one.replace(tzinfo=dt.UTC) for one in (since, until)]
-    plan = Plan(ends[0], ends[1], look_days, frozen, read_speed(speed))
-    order = make_order(load_settings(), problem, params, override or [])
-    with DayProgress(plan) as progress:
-        done = run_replay(order, plan, read_clock(), progress)
-    show_result(as_json, asdict(done), lambda console: console.print(f"{done.summary}\nreport: {done.report}"))
-
-# %% ../../nbs/cli/30_production.ipynb #079ea8a3
-def read_speed(text: str) -> float:
-    """Return how many times as fast as it was, 0 for as fast as it goes; raise `ParameterError` for anything else."""
-    from cd4ml.base.errors import ParameterError
-
-    try:
-        speed = 0.0 if text == "max" else float(text.removesuffix("x").removesuffix("×"))
-    except ValueError:
-        speed = -1.0
-    if not 0 <= speed < float("inf"):
-        raise ParameterError("This is no speed", where="--speed", got=text, expected="max, or a number such as 1000")
-    return speed
-
-
-class DayProgress:
-    """Show how far a replay is; nothing where nobody looks."""
-
-    def __init__(self, plan: "Plan"):
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-        self.plan = plan
-        self.bar = Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(),
-                            console=get_console(stderr=True), disable=not get_console(stderr=True).is_terminal)
-        self.task = self.bar.add_task("replay", total=(plan.until - plan.since).total_seconds())
-
-    def __enter__(self) -> "DayProgress":
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
-
-    def __call__(self, at: dt.datetime, done: "Replay") -> None:
-        """Show that it is `at` in the replay."""
-        self.bar.update(self.task, completed=(at - self.plan.since).total_seconds(),
-                        description=f"{at:%Y-%m-%d}  {done.rows:,} rows")

@@ -60,7 +60,7 @@ def write_release(store: Store, task: str, is_portable: bool) -> None:
 @contextmanager
 def serve(folder: Path, *options: str, **environ: str) -> Iterator[str]:
     places = {"CD4ML_ROOT": str(ROOT), "CD4ML_RELEASE_STORE": str(folder / "releases"),
-              "CD4ML_PREDICTION_LOG": str(folder / "predictions.db")}
+              "CD4ML_PREDICTION_LOG": str(folder / "predictions")}
     process = subprocess.Popen([str(BIN / "cd4ml"), "serve", PROBLEM, "--port", "0", *options], text=True,
                                env=os.environ | places | environ, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     try:
@@ -96,6 +96,6 @@ def test_no_request_out_of_a_thousand_breaks_the_document(tmp_path: Path, task: 
     taken = {call: sum(phase["accepted"] for phase in phases.values())
              for call, phases in told["valid_rates"].items()}
     assert min(taken["POST /predict"], taken["POST /invocations"]) >= 30, taken
-    log = tmp_path / "predictions.db"
+    log = tmp_path / "predictions"
     assert summarise_log(log, PROBLEM).count >= taken["POST /predict"]
     assert len(read_outcomes(log)) >= 3  # by the link from an answer to what came of it

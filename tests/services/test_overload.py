@@ -43,7 +43,7 @@ def serve(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen, str]]
         store.write(f"{release.folder}/{path}", data)
     add_event(store, PROBLEM, lambda number, champion: Event(number, "promote", 1, champion, "", "ada", "", "ci"))
     places = {"CD4ML_ROOT": str(ROOT), "CD4ML_RELEASE_STORE": store.url, "CD4ML_API_KEYS": KEY,
-              "CD4ML_PREDICTION_LOG": str(folder / "predictions.db")}
+              "CD4ML_PREDICTION_LOG": str(folder / "predictions")}
     command = [str(Path(sys.executable).parent / "cd4ml"), "serve", PROBLEM, "--port", "0", *options]
     process = subprocess.Popen(command, env=os.environ | places, text=True, stderr=subprocess.PIPE,
                                stdout=subprocess.DEVNULL)
@@ -118,7 +118,7 @@ def test_ten_times_the_load_is_refused_in_words_loses_nothing_and_is_over_when_i
     assert {reason for _, told in seen for reason in told["reasons"]} <= {"it has as many requests as it takes"}
     ids = load.answered.read_text().split()
     assert len(ids) == len(set(ids)) == sum(one["answered"] for one in counted.values())
-    with closing(sqlite3.connect(tmp_path / "predictions.db")) as log:
+    with closing(sqlite3.connect(tmp_path / "predictions")) as log:
         logged = dict(log.execute("select request_id, count(*) from predictions group by request_id"))
     assert {logged.get(one, 0) for one in ids} == {size}
 

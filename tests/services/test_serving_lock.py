@@ -79,7 +79,7 @@ def write_release(store: Store, model: object, rows: pd.DataFrame, is_portable: 
 def serve(python: Path, folder: Path) -> Iterator[tuple[subprocess.Popen, str]]:
     environ = {name: text for name, text in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONHOME")} | {
         "CD4ML_ROOT": str(ROOT), "CD4ML_RELEASE_STORE": str(folder / "releases"), "PYTHONPATH": str(ROOT),
-        "CD4ML_PREDICTION_LOG": str(folder / "predictions.db")}
+        "CD4ML_PREDICTION_LOG": str(folder / "predictions")}
     process = subprocess.Popen([str(python), "-c", SERVER, "serve", PROBLEM, "--port", "0"], env=environ, text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:

@@ -199,6 +199,18 @@ def test_a_replay_touches_nothing_of_production(shop, replayed) -> None:
     assert not (shop.folder / ".cd4ml/loop").exists()
 
 
+def test_a_backtest_holds_another_release_against_the_champion_on_the_same_rows(shop) -> None:
+    params = ("-p", "prepare.train_from=2013-01-20", "-p", "prepare.train_until=2013-02-01")
+    other = shop.call_json("release", "shop", *params)["version"]
+    days = ("--from", "2013-02-15", "--to", "2013-02-25")
+    told = shop.call_json("replay", "shop", *days, "--backtest", str(other))
+    assert (told["champion"], told["challenger"], told["rows"]) == (1, other, 400)
+    assert told["differences"]["rmse"]["low"] <= told["differences"]["rmse"]["value"] < 0.5
+    code, _, err = shop.call("replay", "shop", *days, "--backtest", "1")
+    assert code == 2
+    assert "it is the champion" in " ".join(err.split())
+
+
 def test_days_that_the_champion_knows_are_not_replayed(shop) -> None:
     code, _, err = shop.call("replay", "shop", "--from", "2013-01-20", "--to", "2013-02-20")
     assert code == 2
