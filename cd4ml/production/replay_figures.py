@@ -204,5 +204,6 @@ def tell_gain(plan: Mapping[str, str], gain: Mapping[str, Interval], releases: M
     worse = [name_metric(name) for name, one in gain.items() if one.high < 0]
     words = f"better in {', '.join(better)}" if better else "not better in anything, beyond chance"
     words += f", worse in {', '.join(worse)}" if worse else ""
-    return (f"From {plan['since']} to {plan['until']}, {rows:,} answers: with {len(releases)} new releases on the way, "
+    return (f"From {plan['since']} to {plan['until']}, {rows:,} answers: with {len(releases)} new "
+            f"release{'s' * (len(releases) != 1)} on the way, "
             f"what was served was {words} than the first model would have been.")

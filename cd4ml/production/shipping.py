@@ -320,6 +320,8 @@ def ship_beside(settings: Settings, problem: str) -> contextlib.AbstractContextM
         SettingsError: a sink is no address, or lacks a package or a secret.
     """
     check_sinks(addresses := read_sinks(settings.sinks), os.environ)
+    if addresses:
+        find_states(settings.prediction_log, problem)
     return ShippingProcess(settings, problem) if addresses else contextlib.nullcontext()
 
 # %% ../../nbs/production/29_shipping.ipynb #e1b15749
@@ -328,10 +330,10 @@ def describe_sinks(settings: Settings, problem: str, is_counted: bool = False) -
 
     `is_counted` has what waits counted anew, which takes a moment if it is much.
     """
-    folder, log, told = find_states(settings.prediction_log, problem), settings.prediction_log, list[dict[str, Any]]()
+    log, told = settings.prediction_log, list[dict[str, Any]]()
     for address in read_sinks(settings.sinks):
         try:
-            state = read_state(folder, address)
+            state = read_state(find_states(log, problem), address)
             found = {"behind": count_events(log, problem, state.cursor)} if is_counted else {}
             told.append(state.to_dict() | found)
         except Cd4mlError as error:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from ..base.errors import Cd4mlError, SettingsError, StoreError, suggest_name
 from ..base.store import write_atomic
 from .events import Cursor, Event
+from .postgres import is_postgres
 
 # %% ../../nbs/production/23_sinks.ipynb #6b3069c2
 SCHEMES = {"fluentd": 24224, "fluentd+tls": 24224, "elasticsearch+http": 9200, "elasticsearch+https": 9200,
@@ -135,7 +136,14 @@ class SinkState:
 
 # %% ../../nbs/production/23_sinks.ipynb #43b0fa49
 def find_states(log: str, problem: str) -> Path:
-    """Return the folder beside the prediction log at `log` in which the states of the sinks of `problem` stand."""
+    """Return the folder beside the prediction log at `log` in which the states of the sinks of `problem` stand.
+
+    Raises:
+        SettingsError: the log is a database, which several machines write: none of them could say what was shipped.
+    """
+    if is_postgres(log):
+        raise SettingsError("Events are shipped from a log of files", where="sinks", got="a prediction log in Postgres",
+                            expected="a folder as prediction_log", fix="Leave sinks empty")
     return Path(log).parent / "shipped" / problem
 
 

@@ -181,3 +181,13 @@ def test_a_server_does_not_start_with_a_sink_that_cannot_be() -> None:
     settings = replace(load_settings(), sinks="fluent://h")
     with pytest.raises(SettingsError, match="fluentd"):
         shipping.ship_beside(settings, "toy")
+
+
+def test_a_log_in_a_database_is_not_shipped_and_its_password_goes_nowhere(tmp_path: Path) -> None:
+    settings = replace(load_settings(), sinks="fluentd://127.0.0.1:24224", run_store=str(tmp_path),
+                       prediction_log="postgresql+psycopg://ada:secret@127.0.0.1/log")
+    with pytest.raises(SettingsError, match="log of files") as caught:
+        shipping.ship_beside(settings, "toy")
+    told = [*shipping.describe_sinks(settings, "toy"), *map(str, shipping.examine_sinks(settings)), str(caught.value)]
+    assert "unknown" in str(told)
+    assert "secret" not in str(told)
