@@ -1,5 +1,6 @@
 """The loop on a market whose prices change overnight: traffic goes through a real server, and a new model is made."""
 
+import datetime as dt
 import itertools
 import json
 import shutil
@@ -12,6 +13,8 @@ from cd4ml.base.store import Store
 from cd4ml.data.catalog import hash_frame
 from cd4ml.delivery.history import read_history
 from cd4ml.delivery.release import read_release
+from cd4ml.production.feedback import Subject, judge_outcomes, keep_outcomes
+from cd4ml.production.predictions import Prediction, PredictionLog
 
 pytestmark = pytest.mark.slow
 
@@ -223,3 +226,21 @@ def test_a_time_without_traffic_and_a_speed_that_is_none_are_told(shop) -> None:
         code, _, err = shop.call("replay", "shop", *options)
         assert code == 2
         assert words in " ".join(err.split())
+
+
+def test_monitoring_acts_when_told_to_and_says_what_it_waits_for(shop) -> None:
+    """What was asked before the champion served says nothing of it: the alarm is raised, and the loop waits."""
+    address, began = shop.folder / ".cd4ml/predictions", dt.datetime(2013, 3, 10, 8, tzinfo=dt.UTC)
+    rows = [(f"p{i:03}", began + dt.timedelta(hours=i), float(i % 40 + 1)) for i in range(240)]
+    PredictionLog(address).append([
+        Prediction(name, name, at, "shop", 1, {"size": size}, {"prediction": 2 * size}, 0.001, f"S{name}")
+        for name, at, size in rows])
+    told = [{"key": f"S{name}", "outcome": 3 * size} for name, _, size in rows]
+    keep_outcomes(address, "shop", judge_outcomes(Subject("shop", "regression", ()), told, rows[-1][1])[0])
+    done = shop.call_json("monitor", "shop", "--act")
+    assert {"performance", "calibration"} <= {one["kind"] for one in done["monitoring"]["alarms"]}
+    assert done["turn"]["verdict"]["action"] == "wait"
+    assert "only 0 rows came back" in done["turn"]["verdict"]["reasons"][-1]
+    assert "turn" not in shop.call_json("monitor", "shop")
+    code, out, _ = shop.call("monitor", "shop", "--act")
+    assert (code, "shop: wait: performance of RMSE" in " ".join(out.split())) == (0, True)
