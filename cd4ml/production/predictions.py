@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['OWN_COLUMNS', 'Role', 'LogRow', 'Prediction', 'make_id', 'make_ids', 'check_names', 'find_log', 'PredictionLog',
            'make_row', 'to_milliseconds', 'LogSummary', 'summarise_log', 'to_datetime', 'find_unlogged',
-           'read_predictions', 'make_log_frame', 'recall_predictions', 'batch_ids', 'read_after']
+           'read_predictions', 'make_log_frame', 'recall_predictions', 'batch_ids', 'recall_keys', 'read_after']
 
 # %% ../../nbs/production/13_predictions.ipynb #833be293
 import datetime as dt
@@ -192,6 +192,20 @@ def batch_ids(ids: Iterable[str]) -> Iterator[list[str]]:
     while part := [*itertools.islice(rest, size)]:
         yield part
         size = min(2 * size, 100)
+
+# %% ../../nbs/production/13_predictions.ipynb #3675b05e
+def recall_keys(path: Address, problem: str, keys: Sequence[str],
+                since: int) -> dict[str, tuple[str, int, dict[str, Any]]]:
+    """Return key, release and answer of what was sent of `problem` for `keys` since a moment [ms], by prediction id."""
+    found: dict[str, tuple[str, int, dict[str, Any]]] = {}
+    for place in list_parts(path, since):
+        for start in range(0, len(keys), 100):
+            part = keys[start : start + 100]
+            places = ", ".join("?" * len(part))
+            rows = place.select("select prediction_id, key, release, answer from predictions where problem = ? and "
+                                f"role <> 'shadow' and key in ({places})", (problem, *part))
+            found |= {row[0]: (row[1], row[2], json.loads(row[3])) for row in rows}
+    return found
 
 # %% ../../nbs/production/13_predictions.ipynb #18bf8008
 def read_after(address: Address, cursor: Mapping[str, int], limit: int) -> tuple[list[LogRow], dict[str, int]]:

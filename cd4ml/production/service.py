@@ -20,13 +20,13 @@ from typing import Any
 
 from ..base.settings import Settings
 from ..base.store import Store
-from .challenger import Challenge, note_outcomes, open_trial
+from .challenger import Challenge, Trial, note_outcomes, open_trial
 from .champion import Champion, ChampionWatch
 from .feedback import Subject, Told, find_unknown, judge_outcomes, keep_outcomes
 from .journal import Journal
 from .limits import KeyRing, RateLimit
 from .metrics import Metrics, Standing, read_monitored
-from .predictions import PredictionLog, find_log, recall_predictions
+from .predictions import PredictionLog, find_log, recall_keys, recall_predictions
 from .requests import Asked, Fault, RequestError, read_items
 from .rounds import Answer, Question, Round
 from .shipping import describe_sinks
@@ -162,11 +162,19 @@ def take_feedback(service: Service, body: bytes) -> dict[str, Any]:
                            fix="See violations")
     kept = keep_outcomes(service.journal.log.path, service.problem, found)
     if service.trial is not None and service.trial.challenge.share:
-        outcomes = {one.prediction_id: json.loads(one.outcome) for one in found if one.prediction_id}
-        note_outcomes(service.trial, outcomes, recall_predictions(service.journal.log.path, outcomes))
+        _note_outcomes(service, service.trial, found)
     return {"problem": service.problem, "kept": kept.kept} | ({"waiting": kept.waiting} if kept.waiting else {})
 
 # %% ../../nbs/production/44_service.ipynb #f23878c2
+def _note_outcomes(service: Service, trial: Trial, told: Sequence[Told]) -> None:
+    log, named = service.journal.log.path, {one.prediction_id: one for one in told if one.prediction_id}
+    keyed = {one.key: one for one in told if one.key}
+    sent = recall_keys(log, service.problem, [*keyed], trial.since) if keyed else {}
+    answers = recall_predictions(log, named) | {name: (release, answer) for name, (_, release, answer) in sent.items()}
+    outcomes = {name: keyed[key] for name, (key, _, _) in sent.items()} | named
+    note_outcomes(trial, {name: json.loads(one.outcome) for name, one in outcomes.items()}, answers)
+
+
 def _check_outcomes(service: Service, told: Sequence[Any]) -> tuple[list[Told], list[Fault]]:
     release = service.find_champion().release
     subject = Subject(service.problem, release.task, release.classes)

@@ -254,6 +254,12 @@ def tell_trial(address: str) -> dict:
         return json.load(reply)
 
 
+def tell_outcomes(address: str, outcomes: list[dict]) -> None:
+    request = urllib.request.Request(f"{address}/feedback", json.dumps({"outcomes": outcomes}).encode(),
+                                     {"Content-Type": "application/json"})
+    assert urllib.request.urlopen(request, timeout=30).status == 200
+
+
 def test_a_shadow_is_asked_and_logged_and_answers_nobody(store: Store) -> None:
     with serve(store, "--shadow", "1") as (process, address):
         answers = [ask(address, {"rows": [{"x": i, "key": f"a{i}"}, {"x": -i, "key": f"b{i}"}]})[1]
@@ -290,6 +296,11 @@ def test_a_canary_keeps_to_its_keys_and_is_taken_back_by_itself_when_it_fails(st
         assert (told["state"], told["challenger"]["failures"]) == ("running", 0)
         assert told["challenger"]["mean_score"] == pytest.approx(6)
         assert told["champion"]["mean_score"] == pytest.approx(18)
+        tell_outcomes(address, [{"key": key, "outcome": 15.0} for key in first])
+        told, canary = tell_trial(address), sum(release == 1 for release in first.values())
+        assert (told["champion"]["outcomes"], told["challenger"]["outcomes"]) == (2 * (150 - canary), 2 * canary)
+        assert told["challenger"]["mean_loss"] == pytest.approx((10**2 + 8**2) / 2)  # of 5 and 7, where 15 came
+        assert told["champion"]["mean_loss"] == pytest.approx((0 + 6**2) / 2)
         assert set(ask_all(None).values()) == {3}  # release 1 refuses what the champion takes
         assert tell_trial(address)["state"] == "stopped"
         assert "failing requests" in tell_trial(address)["reason"]
