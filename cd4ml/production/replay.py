@@ -104,6 +104,7 @@ class Replay:
     plan: Plan
     rows: int = 0  # asked
     told: int = 0
+    ids: dict[str, str] = field(default_factory=dict, repr=False)  # of the answers, by key
     looks: list[dict[str, Any]] = field(default_factory=list)
     parts: dict[str, float] = field(default_factory=dict)
 
@@ -138,8 +139,11 @@ def run_days(replay: Replay, rules: tuple[MonitorParams, Watch], folder: Path, r
             _tell_due(replay, asker, due, now)
             asked = traffic["asked_at"].searchsorted([now, now + plan.tick])
             with replay.time("asking the server"):
-                asker.ask("/predict", write_questions(traffic.iloc[asked[0] : asked[1]], features))
-            replay.rows += int(asked[1] - asked[0])
+                rows = traffic.iloc[asked[0] : asked[1]]
+                answers = asker.ask("/predict", write_questions(rows, features))
+            ids = [one["prediction_id"] for answer in answers for one in answer["predictions"]]
+            replay.ids |= dict(zip(rows["key"], ids, strict=True))
+            replay.rows += len(rows)
             _wait(plan)
             now += plan.tick
             report(now, replay)
@@ -152,7 +156,7 @@ def _tell_due(replay: Replay, asker: Asker, due: "pd.DataFrame", now: dt.datetim
     ready = int(due["told_at"].searchsorted(now))
     if ready > replay.told:
         with replay.time("telling outcomes"):
-            asker.ask("/feedback", write_outcomes(due.iloc[replay.told : ready]))
+            asker.ask("/feedback", write_outcomes(due.iloc[replay.told : ready], replay.ids))
         replay.told = ready
 
 

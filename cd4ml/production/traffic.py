@@ -144,8 +144,8 @@ def write_questions(rows: "pd.DataFrame", features: Sequence[str]) -> list[bytes
     return [write_request(named.iloc[start : start + ROWS_A_REQUEST]) for start in range(0, len(rows), ROWS_A_REQUEST)]
 
 
-def write_outcomes(rows: "pd.DataFrame") -> list[bytes]:
-    """Return the bodies of requests that tell the outcomes of `rows` by their keys."""
-    told: list[Mapping[str, Any]] = [{"key": key, "outcome": outcome} for key, outcome
+def write_outcomes(rows: "pd.DataFrame", ids: Mapping[str, str]) -> list[bytes]:
+    """Return the bodies of requests that tell the outcomes of `rows`; `ids` of the answers are by key."""
+    told: list[Mapping[str, Any]] = [{"prediction_id": ids[key], "outcome": outcome} for key, outcome
                                      in zip(rows["key"].tolist(), rows["outcome"].tolist(), strict=True)]
     return [json.dumps({"outcomes": told[start : start + 5000]}).encode() for start in range(0, len(told), 5000)]
