@@ -157,7 +157,7 @@ def write_production(settings: Any, problem: Any, then: "pd.DataFrame", now: "pd
     from cd4ml.delivery.manifest import Release
     from cd4ml.model.evaluation import Scored, evaluate_predictions
     from cd4ml.model.training import predict_rows
-    from cd4ml.production.outcomes import OutcomeLog, find_outcomes
+    from cd4ml.production.outcomes import OutcomeLog, Told
     from cd4ml.production.predictions import Prediction, PredictionLog
 
     features = list(problem.features)
@@ -179,7 +179,7 @@ def write_production(settings: Any, problem: Any, then: "pd.DataFrame", now: "pd
     PredictionLog(log).append([
         Prediction(f"p{i}", f"r{i}", day.to_pydatetime().replace(tzinfo=dt.UTC), problem.name, 1, row, answer, 0.003)
         for i, (day, row, answer) in enumerate(zip(now["date"], asked, given, strict=True))])
-    OutcomeLog(find_outcomes(log)).append({f"p{i}": bool(late) for i, late in enumerate(now[problem.target])},
-                                          dt.datetime.now(dt.UTC))
+    OutcomeLog(log).append(problem.name, [Told(f"p{i}", "", 0, "true" if late else "false")
+                                          for i, late in enumerate(now[problem.target])])
 
 

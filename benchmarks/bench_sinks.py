@@ -11,9 +11,23 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench_serving import KEY, load, pin, start, write_bodies
 from pairs import BIN, ENVIRON, ROOT, Row, command, isolate, make_row, within
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def read_holdout(folder: Path, problem: str) -> "pd.DataFrame":
+    """Return the features of the rows that release 1 was judged on."""
+    from cd4ml.base.store import Store
+    from cd4ml.data.snapshot import read_snapshot
+    from cd4ml.delivery.release import read_release
+
+    release = read_release(Store(str(folder / "releases")), problem, 1)
+    return read_snapshot(release.data["holdout"], Store(str(folder / "data")))[[name for name, _ in release.features]]
 
 
 def measure(turns: int) -> Iterator[Row]:
@@ -22,8 +36,8 @@ def measure(turns: int) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder, take_all() as sinks:
         environ = isolate(Path(folder)) | {"CD4ML_API_KEYS": KEY}
         command("cd4ml", "release", problem, environ=environ)()
-        asked = write_bodies(Path(folder), problem).ours[1]
-        both = [environ | {"CD4ML_PREDICTION_LOG": f"{folder}/{name}/predictions.db"} for name in ("with", "without")]
+        asked = write_bodies(Path(folder), read_holdout(Path(folder), problem)).ours[1]
+        both = [environ | {"CD4ML_PREDICTION_LOG": f"{folder}/{name}/predictions"} for name in ("with", "without")]
         both[0] |= sinks
         found: list[list[dict[str, float]]] = [[], []]
         for turn in range(turns + (turns > 1)):

@@ -3,14 +3,14 @@
 import json
 import os
 import re
-import sqlite3
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -23,6 +23,7 @@ from cd4ml.delivery.export import export_model
 from cd4ml.delivery.history import Event, add_event
 from cd4ml.delivery.manifest import Release
 from cd4ml.model.training import dump_model
+from cd4ml.production.predictions import read_after
 
 pytestmark = [pytest.mark.slow, pytest.mark.services]
 ROOT = Path(__file__).resolve().parents[2]
@@ -118,8 +119,7 @@ def test_ten_times_the_load_is_refused_in_words_loses_nothing_and_is_over_when_i
     assert {reason for _, told in seen for reason in told["reasons"]} <= {"it has as many requests as it takes"}
     ids = load.answered.read_text().split()
     assert len(ids) == len(set(ids)) == sum(one["answered"] for one in counted.values())
-    with closing(sqlite3.connect(tmp_path / "predictions")) as log:
-        logged = dict(log.execute("select request_id, count(*) from predictions group by request_id"))
+    logged = Counter(row[1] for row in read_after(tmp_path / "predictions", {}, 10_000_000)[0])
     assert {logged.get(one, 0) for one in ids} == {size}
 
 

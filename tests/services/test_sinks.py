@@ -25,7 +25,7 @@ from cd4ml.base.errors import Cd4mlError
 from cd4ml.base.settings import Settings, load_settings
 from cd4ml.production.cloudwatch import CloudwatchSink
 from cd4ml.production.events import Event
-from cd4ml.production.outcomes import OutcomeLog, find_outcomes
+from cd4ml.production.outcomes import OutcomeLog, Told
 from cd4ml.production.predictions import PredictionLog, to_milliseconds
 from cd4ml.production.shipping import BATCH_EVENTS, ship_events
 from cd4ml.production.sinks import SinkAddress, SinkError, SinkState, find_states, read_sinks
@@ -79,12 +79,12 @@ class Other:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Settings with a log of two batches and a bit, and an outcome."""
-    log, count = PredictionLog(tmp_path / "predictions.db"), 2 * BATCH_EVENTS + 100
+    log, count = PredictionLog(tmp_path / "predictions"), 2 * BATCH_EVENTS + 100
     at = to_milliseconds(NOW - dt.timedelta(minutes=5))
     log.write([(f"p{i}", f"r{i // 2}", at + i, "flights", 3, f'{{"hour": {i % 24}, "carrier": "UA"}}',
                 '{"prediction": true, "probability": 0.75}', "", "champion", 0.001 * (1 + i % 7))
                for i in range(count)])
-    OutcomeLog(find_outcomes(log.path)).append({"p1": False}, NOW)
+    OutcomeLog(log.path).append("flights", [Told("p1", "", to_milliseconds(NOW), "false")])
     return replace(load_settings(), prediction_log=str(log.path))
 
 
