@@ -210,6 +210,7 @@ def open_file(path: Path) -> sqlite3.Connection:
                     connection.execute("pragma journal_mode = wal")
                     connection.executescript(f"begin; {schema} pragma user_version = {version}; commit;")
         connection.execute("pragma synchronous = full")
+        connection.execute("pragma wal_autocheckpoint = 8192")  # 32 MB: each time, somebody waits for the disk longer
         if (got := connection.execute("pragma user_version").fetchone()[0]) != version:
             raise StoreError("The prediction log cannot be written", where=str(path), expected=f"version {version}",
                              got=f"version {got}", fix="Use the version of cd4ml that wrote it")
