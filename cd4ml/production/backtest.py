@@ -10,7 +10,7 @@ import datetime as dt
 import html
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..base.errors import ReleaseError
 from ..base.settings import Settings
@@ -20,14 +20,11 @@ from ..model.evaluation import Interval, Resampling
 from ..model.figures import name_metric
 from ..model.metrics import find_metrics
 from ..model.problem import Problem
-from .champion import Champion, load_champion
+from .champion import load_champion
 from .replay import refuse_hindsight
 from .replay_figures import Arms, measure_gain
-from .rounds import ask_champion
 from .traffic import read_traffic
-
-if TYPE_CHECKING:
-    import pandas as pd
+from .wire import ask_frame
 
 # %% ../../nbs/production/99_backtest.ipynb #16b22fbc
 @dataclass(frozen=True)
@@ -79,16 +76,7 @@ def backtest_release(settings: Settings, problem: Problem, version: int, days: t
     for one in both:
         refuse_hindsight(settings, problem, one.release, days[0])
     traffic = read_traffic(settings, problem, *days)
-    told = [_answer(one, traffic) for one in both]
+    told = [ask_frame(one, traffic) for one in both]
     arms = Arms(traffic.rename(columns={"asked_at": "at"})[["at", "outcome"]], told[0], told[1], problem.task)
     found = measure_gain(arms, find_metrics(problem.metrics, problem.task, problem.own_metrics), how)
     return Backtest(problem.name, champion, version, len(traffic), f"{days[0]:%Y-%m-%d}", f"{days[1]:%Y-%m-%d}", found)
-
-
-def _answer(champion: Champion, traffic: "pd.DataFrame") -> "pd.DataFrame":
-    import pandas as pd
-
-    rows = traffic[[one.name for one in champion.features]]
-    asked: list[Any] = rows.astype(object).where(rows.notna(), None).to_dict("records")
-    return pd.DataFrame([one for start in range(0, len(asked), 5000)
-                         for one in ask_champion(champion, asked[start : start + 5000])])

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from .outcomes import OutcomeLog
 from .places import list_parts
-from .predictions import LogRow, find_unlogged, read_after
+from .predictions import LogRow, find_unlogged, read_after, to_datetime
 
 # %% ../../nbs/production/22_events.ipynb #d1c013f5
 Kind = Literal["prediction", "outcome"]
@@ -43,7 +43,7 @@ def make_prediction_event(row: LogRow) -> Event:
     name, request_id, at, problem, release, features, answer, key, role, seconds = row
     told = {"prediction_id": name, "request_id": request_id, "release": release, "role": role, "key": key,
             "seconds": seconds, "answer": msgspec.json.decode(answer), "features": msgspec.json.decode(features)}
-    return Event(name, "prediction", _to_datetime(at), problem, told)
+    return Event(name, "prediction", to_datetime(at), problem, told)
 
 
 def make_outcome_event(problem: str, row: tuple[int, str, str, int, str]) -> Event:
@@ -53,11 +53,7 @@ def make_outcome_event(problem: str, row: tuple[int, str, str, int, str]) -> Eve
     number, name, key, at, outcome = row
     whose = {"prediction_id": name} if name else {"key": key}
     told = {**whose, "outcome": msgspec.json.decode(outcome)}
-    return Event(f"{name or key}-outcome-{number}", "outcome", _to_datetime(at), problem, told)
-
-
-def _to_datetime(milliseconds: int) -> dt.datetime:
-    return dt.datetime.fromtimestamp(milliseconds / 1000, dt.UTC)
+    return Event(f"{name or key}-outcome-{number}", "outcome", to_datetime(at), problem, told)
 
 # %% ../../nbs/production/22_events.ipynb #6757525f
 MOST_COUNTED = 100_000  # beyond it, to count takes longer than to know is worth

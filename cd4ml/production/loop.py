@@ -25,7 +25,7 @@ from ..delivery.promotion import Wish, release_problem
 from ..delivery.release import read_release
 from ..delivery.steps import make_order
 from ..model.problem import MonitorParams, Problem, find_problem
-from .harvest import Harvest, gather_harvest
+from .harvest import Harvest, check_return, gather_harvest
 
 # %% ../../nbs/production/92_loop.ipynb #e6bcfbf2
 @dataclass(frozen=True)
@@ -166,9 +166,13 @@ def take_turn(settings: Settings, problem: str, rules: MonitorParams, alarms: Se
     """
     with _be_alone(settings, problem):
         path, task = find_attempts(settings, problem), find_problem(problem, settings.package)
+        check_return(task)
         champion, since = find_reign(settings, problem)
+        found = Situation(now, since, 0, alarms, read_attempts(path))
+        if not rules.act_after_rows and not find_reasons(rules, found):  # what came back need not be looked at
+            return Turn(problem, decide_action(rules, found))
         harvest, returned = _gather(settings, task, now, since)
-        verdict = decide_action(rules, Situation(now, since, returned, alarms, read_attempts(path)))
+        verdict = decide_action(rules, replace(found, returned=returned))
         if verdict.action != "retrain" or harvest is None:
             return Turn(problem, verdict)
         attempt = Attempt(secrets.token_hex(4), now.isoformat(timespec="seconds"), verdict.reasons, champion,
@@ -190,9 +194,7 @@ def find_reign(settings: Settings, problem: str) -> tuple[int, dt.datetime]:
 # %% ../../nbs/production/92_loop.ipynb #b9a81e9a
 def _gather(settings: Settings, problem: Problem, now: dt.datetime, since: dt.datetime) -> tuple[Harvest | None, int]:
     """Return what came back until `now`, and how many of its rows are of after `since`."""
-    if problem.comes_back is None:
-        raise DataError(f"Problem '{problem.name}' cannot learn from production", where=f"problems/{problem.name}",
-                        expected="`comes_back`, which says how its rows are restored", got="none")
+    assert problem.comes_back is not None
     try:
         harvest, rows = gather_harvest(settings, problem, now)
     except DataError:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..base.errors import StoreError
-from .parts import CHUNK_ROWS, DAY, find_folder, name_day
+from .parts import CHUNK_ROWS, DAY, find_folder, mark_places, name_day
 from .places import Address, Place, list_parts, locate_ids
 from .postgres import Database, is_postgres
 
@@ -136,12 +136,12 @@ def read_outcomes(address: Address, ids: Sequence[str] | None = None) -> dict[st
         words = _keep_last(log.select("select prediction_id, at, number, outcome from outcomes where key = ''"))
         keyed = [row for part in list_parts(address) for found in _cut([*{key for _, key in by_key}]) for row in
                  part.select("select prediction_id, problem, key from predictions where key <> '' and key in "
-                             f"({_places(found)})", found)]
+                             f"({mark_places(found)})", found)]
     else:
         stems = {stem for one in ids for stem in (one, one.partition("~")[0])}
         words = _keep_last(row for part in _cut([*stems]) for row in log.select(
             "select prediction_id, at, number, outcome from outcomes where key = '' and prediction_id in "
-            f"({_places(part)})", part))
+            f"({mark_places(part)})", part))
         keyed = find_keys(address, ids) if by_key else []
     found = {one: word for one in (words if ids is None else ids)
              if (word := max(words.get(one, _NONE), words.get(one.partition("~")[0], _NONE))) != _NONE}
@@ -165,15 +165,11 @@ def find_keys(address: Address, ids: Sequence[str]) -> list[tuple[str, str, str]
     """Return id, problem and key of those predictions of `ids` that have a key."""
     return [(one, problem, key) for part, told in locate_ids(address, ids).items() for some in _cut(told)
             for one, problem, key in part.select("select prediction_id, problem, key from predictions where "
-                                                 f"prediction_id in ({_places(some)}) and key <> ''", some)]
+                                                 f"prediction_id in ({mark_places(some)}) and key <> ''", some)]
 
 
 def _cut(values: Sequence[str]) -> Iterator[Sequence[str]]:
     return (values[start : start + CHUNK_ROWS] for start in range(0, len(values), CHUNK_ROWS))
-
-
-def _places(values: Sequence[Any]) -> str:
-    return ", ".join("?" * len(values))
 
 # %% ../../nbs/production/16_outcomes.ipynb #9280470b
 @dataclass(frozen=True)
@@ -215,7 +211,8 @@ def find_early_keys(address: Address, problem: str, keys: Sequence[str] | None =
         "select distinct key from outcomes where key <> '' and problem = ?", (problem,))]
     parts = list_parts(address) if told else []
     known = {row[0] for some in _cut(told) for part in parts for row in part.select(
-        f"select key from predictions where problem = ? and key <> '' and key in ({_places(some)})", (problem, *some))}
+        f"select key from predictions where problem = ? and key <> '' and key in ({mark_places(some)})",
+        (problem, *some))}
     return [one for one in dict.fromkeys(told) if one not in known]
 
 # %% ../../nbs/production/16_outcomes.ipynb #8538a0ad

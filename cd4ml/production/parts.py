@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['LOG_VERSION', 'DAY', 'GROUPED', 'LOG_SCHEMA', 'COLUMNS', 'Row', 'INDEX_VERSION', 'INDEX_SCHEMA', 'OLD_VIEWS',
            'CHUNK_ROWS', 'MOST_OPEN', 'COUNT_ROWS', 'DuplicateError', 'explain_failure', 'is_blank', 'prepare_part',
-           'Part', 'name_day', 'find_folder', 'list_files', 'locate_in_files', 'open_file', 'OpenFiles', 'claim_ids',
-           'find_ids', 'add_rows', 'count_rows', 'split_rows', 'DayLog']
+           'Part', 'name_day', 'find_folder', 'list_files', 'locate_in_files', 'mark_places', 'open_file', 'OpenFiles',
+           'claim_ids', 'find_ids', 'add_rows', 'count_rows', 'split_rows', 'DayLog']
 
 # %% ../../nbs/production/10_parts.ipynb #152f0f07
 import contextlib
@@ -184,10 +184,12 @@ def _find_claims(path: Path, ids: Sequence[str]) -> dict[str, int]:
     with explain_failure(str(path)), contextlib.closing(sqlite3.connect(path, timeout=30)) as connection:
         if is_blank(connection):
             return {}
-        return dict(connection.execute(f"select * from claims where prediction_id in ({_places(ids)})", ids).fetchall())
+        query = f"select * from claims where prediction_id in ({mark_places(ids)})"
+        return dict(connection.execute(query, ids).fetchall())
 
 
-def _places(values: Sequence[Any]) -> str:
+def mark_places(values: Sequence[Any]) -> str:
+    """Return a question mark for each of `values`, as SQL wants them."""
     return ", ".join("?" * len(values))
 
 # %% ../../nbs/production/10_parts.ipynb #1bfdd6d8
@@ -278,7 +280,7 @@ def claim_ids(index: sqlite3.Connection, folder: Path, ids: Sequence[tuple[str, 
     names, asked = [one for one, _ in ids], dict[Part, list[str]]()
     for start in range(0, len(names), CHUNK_ROWS):
         part = names[start : start + CHUNK_ROWS]
-        for one, day in index.execute(f"select * from claims where prediction_id in ({_places(part)})", part):
+        for one, day in index.execute(f"select * from claims where prediction_id in ({mark_places(part)})", part):
             asked.setdefault(Part(folder / f"{name_day(day)}.db", day), []).append(one)
     if (old := folder.with_name(f"{folder.name}.db")).is_file():
         asked[Part(old)] = names
@@ -293,7 +295,7 @@ def find_ids(part: Any, ids: Sequence[str], problem: str | None = None) -> list[
     """Return those of `ids` that are predictions in `part`, of any problem or of the one that is named."""
     found = [row for start in range(0, len(ids), CHUNK_ROWS) for row in part.select(
         "select prediction_id, problem from predictions "
-        f"where prediction_id in ({_places(ids[start : start + CHUNK_ROWS])})", ids[start : start + CHUNK_ROWS])]
+        f"where prediction_id in ({mark_places(ids[start : start + CHUNK_ROWS])})", ids[start : start + CHUNK_ROWS])]
     return [one for one, of in found if problem in (None, of)]
 
 # %% ../../nbs/production/10_parts.ipynb #130530f7
@@ -305,7 +307,7 @@ _AT = operator.itemgetter(2)
 
 @functools.cache
 def _write_insert(rows: int) -> str:
-    return f"insert into predictions ({COLUMNS}) values " + ", ".join([f"({_places('?' * 10)})"] * rows)
+    return f"insert into predictions ({COLUMNS}) values " + ", ".join([f"({mark_places('?' * 10)})"] * rows)
 
 
 def add_rows(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
@@ -318,7 +320,7 @@ def add_rows(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
         last = connection.execute(_write_insert(len(part)), values).lastrowid or 0
     if len(rows) > CHUNK_ROWS:  # to count them here takes less time than to look at them again
         connection.execute(_COUNT, (last - len(rows),))
-        connection.executemany(f"insert into counted values ({_places('?' * 8)})",
+        connection.executemany(f"insert into counted values ({mark_places('?' * 8)})",
                                [(*total, last) for total in count_rows(rows)])
     elif last % COUNT_ROWS < len(rows):
         connection.execute(_COUNT, (last,))

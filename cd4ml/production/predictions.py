@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..base.errors import DataError
-from .parts import COLUMNS, find_ids
+from .parts import COLUMNS, find_ids, mark_places
 from .places import Address, check_address, list_parts, locate_ids, open_writer
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def recall_predictions(path: Address, ids: Iterable[str]) -> dict[str, tuple[int
     for part in batch_ids(ids):
         rows = {row[0]: (row[1], json.loads(row[2])) for place, told in locate_ids(path, part).items()
                 for row in place.select("select prediction_id, release, answer from predictions "
-                                        f"where prediction_id in ({', '.join('?' * len(told))})", told)}
+                                        f"where prediction_id in ({mark_places(told)})", told)}
         for one in part:
             if one not in rows:
                 return found
@@ -201,9 +201,8 @@ def recall_keys(path: Address, problem: str, keys: Sequence[str],
     for place in list_parts(path, since):
         for start in range(0, len(keys), 100):
             part = keys[start : start + 100]
-            places = ", ".join("?" * len(part))
             rows = place.select("select prediction_id, key, release, answer from predictions where problem = ? and "
-                                f"role <> 'shadow' and key in ({places})", (problem, *part))
+                                f"role <> 'shadow' and key in ({mark_places(part)})", (problem, *part))
             found |= {row[0]: (row[1], row[2], json.loads(row[3])) for row in rows}
     return found
 

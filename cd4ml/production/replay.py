@@ -33,8 +33,8 @@ from .champion import load_champion
 from .harvest import read_returns
 from .loop import Turn, take_turn
 from .monitoring import read_baseline, read_told, read_window, summarise_window
-from .rounds import ask_champion
 from .traffic import Asker, SharedClock, read_traffic, run_server, write_outcomes, write_questions
+from .wire import ask_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -204,10 +204,7 @@ def answer_frozen(replay: Replay) -> "dict[str, pd.DataFrame]":
         raise DataError("Nothing came back in the replay", got=f"{replay.rows:,} rows asked, {replay.told:,} outcomes")
     store = Store(settings.release_store)
     first = load_champion(store, name, next(one.version for one in read_history(store, name) if one.is_move))
-    rows = returns[[feature.name for feature in first.features]]
-    asked: list[Any] = rows.astype(object).where(rows.notna(), None).to_dict("records")
-    told = [one for start in range(0, len(asked), 5000) for one in ask_champion(first, asked[start : start + 5000])]
-    frozen = pd.DataFrame(told)
+    frozen = ask_frame(first, returns)
     outcome = pd.Series(returns["outcome"].tolist())
     return {"rows": returns[["at", "key", "release"]].assign(outcome=outcome),
             "served": returns[list(frozen.columns)].infer_objects(), "frozen": frozen}
@@ -259,7 +256,7 @@ def _write_page(order: Order, replay: Replay, frames: "Mapping[str, pd.DataFrame
     for name, df in frames.items():
         inputs[name] = Result(name, "frame", write_snapshot(df, store).sha256)
     plan = replay.plan
-    values = {"looks": replay.looks, "parts": replay.parts, "counts": {"rows": replay.rows, "told": replay.told},
+    values = {"looks": replay.looks, "parts": replay.parts,
               "plan": {"since": f"{plan.since:%Y-%m-%d}", "until": f"{plan.until:%Y-%m-%d}"}}
     inputs |= {name: Result(name, "value", hash_json(value), value=value) for name, value in values.items()}
     how = {name: order.params.steps["evaluate"][name] for name in ("seed", "confidence", "resamples")}

@@ -1,8 +1,6 @@
 """The command `cd4ml serve` under more than it takes: limits, keys that are rotated, TLS, an end in order, switches."""
 
-import datetime as dt
 import http.client
-import ipaddress
 import json
 import os
 import re
@@ -97,25 +95,8 @@ def ask(address: str, body: object, key: str = "", context: ssl.SSLContext | Non
         return error.code, json.load(error), dict(error.headers)
 
 
-def write_certificate(folder: Path) -> tuple[Path, Path]:
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "t")])
-    now = dt.datetime.now(dt.UTC)
-    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    made = (x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-            .serial_number(7).not_valid_before(now - dt.timedelta(1)).not_valid_after(now + dt.timedelta(1))
-            .add_extension(names, critical=False).sign(key, hashes.SHA256()))
-    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
-    return folder / "cert.pem", folder / "key.pem"
-
-
-def test_tls_rotated_keys_and_a_rate_for_each(tmp_path: Path, store: Store) -> None:
-    certificate, private = write_certificate(tmp_path)
+def test_tls_rotated_keys_and_a_rate_for_each(tmp_path: Path, store: Store, own_certificate: tuple[Path, Path]) -> None:
+    certificate, private = own_certificate
     keys = tmp_path / "keys"
     keys.write_text("old\nother\n")
     with serve(store, "--certificate", str(certificate), "--private-key", str(private), "--keys-file", str(keys),

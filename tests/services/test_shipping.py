@@ -1,8 +1,6 @@
 """Events on their way from a real server to a real collector, while either of them, or what is between, goes away."""
 
-import datetime as dt
 import http.client
-import ipaddress
 import json
 import os
 import random
@@ -267,28 +265,12 @@ def test_once_ships_what_waits_and_doctor_tells_what_does_not(places: dict[str, 
     assert len(collector.read()) == 3 * BATCH_EVENTS + 27
 
 
-def write_certificate(folder: Path) -> tuple[Path, Path]:
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "t")])
-    now = dt.datetime.now(dt.UTC)
-    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    made = (x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-            .serial_number(7).not_valid_before(now - dt.timedelta(1)).not_valid_after(now + dt.timedelta(1))
-            .add_extension(names, critical=False).sign(key, hashes.SHA256()))
-    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
-    return folder / "cert.pem", folder / "key.pem"
-
-
 @pytest.mark.parametrize("scheme", ["fluentd", "fluentd+tls"])
 def test_a_collector_with_a_key_takes_events_from_those_who_know_it(
-        places: dict[str, str], find_tool: Callable[[str], Path], tmp_path: Path, scheme: str) -> None:
+        places: dict[str, str], find_tool: Callable[[str], Path], tmp_path: Path, scheme: str,
+        own_certificate: tuple[Path, Path]) -> None:
     find_tool("fluent-server")
-    certificate = write_certificate(tmp_path) if scheme == "fluentd+tls" else ()
+    certificate = own_certificate if scheme == "fluentd+tls" else ()
     collector = Collector(find_tool("node"), tmp_path / "collected.jsonl", "of-the-collector", certificate)
     collector.start()
     try:
