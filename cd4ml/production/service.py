@@ -32,7 +32,7 @@ from .rounds import Answer, Question, Round
 from .shipping import describe_sinks
 
 # %% ../../nbs/production/44_service.ipynb #e697ff07
-INLINE_BYTES = 20_000  # of a request that a quick model may answer in the event loop
+INLINE_BYTES = 50_000  # of a request that a quick model may answer in the event loop
 Reader = Callable[[Champion, bytes], Asked]
 
 

@@ -10,6 +10,7 @@ __all__ = ['Receive', 'Send', 'Reply', 'REPLIES', 'HEALTH', 'explain_error', 'Ga
 import asyncio
 import contextlib
 import functools
+import gc
 import json
 import logging
 import os
@@ -127,12 +128,19 @@ async def _live(gate: Gate, receive: Receive, send: Send) -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(max(2, cores)))
     await asyncio.to_thread(gate.service.start)
     await send({"type": "lifespan.startup.complete"})
-    threading.Thread(target=gate.find_app, daemon=True).start()
+    threading.Thread(target=_settle, args=(gate,), daemon=True).start()
     await receive()
     if gate.service.trial is not None:
         await gate.service.trial.finish()
     await asyncio.to_thread(gate.service.close)
     await send({"type": "lifespan.shutdown.complete"})
+
+
+def _settle(gate: Gate) -> None:
+    gate.find_app()
+    gc.collect()
+    gc.freeze()  # what is there now stays
+    gc.set_threshold(50_000, 20, 20)
 
 
 def _read_headers(headers: Sequence[tuple[bytes, bytes]]) -> tuple[str, bytes]:

@@ -35,6 +35,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from cd4ml.base.errors import ReleaseError
 from cd4ml.delivery import export
+from cd4ml.delivery.converters import list_trees
 from cd4ml.delivery.export import export_model, try_export
 from cd4ml.delivery.golden import make_golden_rows
 from cd4ml.delivery.parity import compare_implementations
@@ -171,6 +172,23 @@ def test_thresholds_are_doubles():
         found = load_portable(export_model(model, rows, "regression")).predict(rows)
         np.testing.assert_allclose(found["prediction"], model.predict(rows[[name]]), rtol=1e-14)
         assert found["prediction"].nunique() > 15
+
+
+@pytest.mark.parametrize("kind", [partial(HistGradientBoostingRegressor, max_iter=20, min_samples_leaf=3),
+                                  partial(RandomForestRegressor, 20, max_depth=8)])
+@pytest.mark.parametrize("lean", [-1.0, 1.0])
+def test_trees_answer_alike_at_their_thresholds_and_next_to_them(kind, lean):
+    """Whichever way most rows go, and wherever what is missing goes."""
+    X = pd.DataFrame({"a": lean * RNG.exponential(size=400), "b": lean * RNG.integers(0, 4, 400).astype(float)})
+    X.loc[::7, "a"], X.loc[3::5, "b"], y = np.nan, np.nan, RNG.normal(size=400) + 3 * (X["b"] == lean)
+    model = make_pipeline(StandardScaler(with_mean=False, with_std=False), kind()).fit(X, y)
+    trees = list_trees(model[-1])[0]
+    cuts = np.unique(np.concatenate([one.threshold[(one.feature == 0) & ~one.is_leaf] for one in trees]))
+    near = np.concatenate([cuts, np.nextafter(cuts, np.inf), np.nextafter(cuts, -np.inf), [np.nan, 0.0, -0.0, 1e300]])
+    rows = pd.DataFrame([(a, b) for a in near[abs(near) != np.inf] for b in (np.nan, 0.0, lean, 2 * lean)],
+                        columns=["a", "b"]).clip(upper=1e30)
+    found = load_portable(export_model(model, X, "regression")).predict(rows)["prediction"]
+    np.testing.assert_allclose(found, model.predict(rows), rtol=0, atol=1e-13)
 
 
 def test_narrow_columns_are_rounded_as_the_frame_rounds_them():

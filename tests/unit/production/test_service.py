@@ -9,6 +9,7 @@ import pytest
 from cd4ml.base.errors import StoreError
 from cd4ml.base.settings import load_settings
 from cd4ml.delivery.manifest import Release
+from cd4ml.production import rounds
 from cd4ml.production.champion import Champion
 from cd4ml.production.predictions import read_predictions
 from cd4ml.production.requests import RequestError, read_features
@@ -62,6 +63,13 @@ def test_requests_of_one_moment_are_one_question_to_the_model_and_each_gets_its_
         own = logged[logged["request_id"] == one.request_id]
         assert own["prediction_id"].tolist() == [row["prediction_id"] for row in one.predictions]
         assert own["prediction"].tolist() == [row["prediction"] for row in one.predictions]
+
+
+def test_a_moment_with_many_rows_is_answered_in_parts(service, monkeypatch):
+    monkeypatch.setattr(rounds, "MOST_ROWS", 5)
+    found = ask(service, *range(7))
+    assert service.watch.champion.model.asked == [4, 4, 4, 2]
+    assert [one.predictions[0]["prediction"] for one in found] == [2 * i for i in range(7)]
 
 
 def test_a_row_that_is_refused_spoils_no_other_request(service, tmp_path):
