@@ -10,7 +10,7 @@ __all__ = ['LEAST', 'Marks', 'Arms', 'Week', 'measure_weeks', 'measure_gain', 'd
 import datetime as dt
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import DataError
@@ -81,8 +81,13 @@ def _average(told: "pd.DataFrame", task: Task) -> float:
 
 
 def measure_gain(arms: Arms, metrics: Sequence[Metric], resampling: Resampling) -> dict[str, Interval]:
-    """Return by how much what was served was better than the first model, for each metric; more than 0 is better."""
-    return compare_predictions(arms.score("served"), arms.frozen, metrics, resampling)
+    """Return by how much what was served was better than the first model, for each metric; more than 0 is better.
+
+    The intervals hold for all metrics together at the confidence of `resampling` (Bonferroni): that one of several lies
+    above 0 by chance is no more likely than with a single one.
+    """
+    alpha = (1 - resampling.confidence) / max(1, len(metrics))
+    return compare_predictions(arms.score("served"), arms.frozen, metrics, replace(resampling, confidence=1 - alpha))
 
 # %% ../../nbs/production/98_replay_figures.ipynb #c481cb6b
 Marks = Sequence[tuple[dt.date, str]]  # when, and what happened
@@ -187,11 +192,11 @@ def list_parts(parts: Mapping[str, float]) -> str:
 
 # %% ../../nbs/production/98_replay_figures.ipynb #696e8c66
 def find_marks(looks: Sequence[Mapping[str, Any]]) -> tuple[list[tuple[dt.date, str]], list[dt.date]]:
-    """Return when releases were promoted, with their names, and when there were alarms that the loop acts on."""
+    """Return when releases were promoted, with their names, and the days of alarms about more than what is asked."""
     releases, alarms = [], []
     for one in looks:
         day, attempt = dt.date.fromisoformat(one["at"][:10]), (one["turn"] or {}).get("attempt")
-        if one["alarms"]:
+        if any(alarm["kind"] != "drift" for alarm in one["alarms"]):
             alarms.append(day)
         if attempt and attempt["is_promoted"]:
             releases.append((day, f"release {attempt['release']}"))
