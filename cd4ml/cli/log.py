@@ -123,7 +123,7 @@ def _show_missing(address: Any, problem: str, as_json: bool) -> None:
     def write(console: "Console") -> None:
         console.print(f"{found.told:,} of {found.predictions:,} predictions of {problem} have an outcome")
         console.print(make_table("", ("waiting for", "predictions"), rows))
-        console.print(f"{found.early_keys:,} outcomes are of a key that no prediction has yet")
+        console.print(f"Outcomes of a key that no prediction has yet: {found.early_keys:,}")
 
     show_result(as_json, {"problem": problem, "ages": dict(ages), **asdict(found)}, write)
 
@@ -151,7 +151,7 @@ def feedback(problem: ProblemArgument,
     def write(console: "Console") -> None:
         console.print(f"{done.kept:,} outcomes of {done.problem} kept")
         if done.waiting:
-            console.print(f"{done.waiting:,} of them are of a key that no prediction has yet")
+            console.print(f"Of a key that no prediction has yet: {done.waiting:,}")
         if done.set_aside:
             console.print(f"{done.set_aside:,} rows set aside, with reasons: {done.aside}", markup=False)
 

@@ -13,6 +13,8 @@ import hashlib
 import json
 import logging
 import math
+import re
+import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -230,12 +232,18 @@ class Trial:
         self.skipped = self.looks = self.since = 0  # the last: when it began [milliseconds since 1970]
         self._tasks: set[asyncio.Task[None]] = set()
         self.fit: tuple[int, str] = (0, "")
+        self.heard, self.hearing = 0, threading.Lock()  # up to which number outcomes were noted
         self.stopped = json.loads(note.read_bytes())["reason"] if challenge.share and note.is_file() else ""
 
     @property
     def fault(self) -> str:
         """Why the release is not asked at the moment, or nothing."""
         return self.stopped or self.fit[1]
+
+    def covers(self, prediction_id: str) -> bool:
+        """Tell whether a prediction was sent since the trial began."""
+        is_own = re.fullmatch("[0-9a-f]{28}", prediction_id)
+        return is_own is not None and int(prediction_id[:12], 16) >= self.since > 0
 
     async def answer(self, question: Question, body: bytes, ask: Ask) -> Answer:
         """Return the answer to `question`, asked in `body`, that is sent; raises as `ask` does for the champion."""
@@ -348,7 +356,6 @@ def note_outcomes(trial: Trial, outcomes: Mapping[str, Any],
     """Note the `outcomes` of `answers` (release and answer), both by prediction id, for the arms of `trial`."""
     classes = trial.challenger.release.classes
     for name, (release, answer) in answers.items():
-        is_ours = len(name) == 28 and int(name[:12], 16) >= trial.since > 0
-        if is_ours and name in outcomes:
+        if trial.covers(name) and name in outcomes:
             arm = trial.arms["challenger" if release == trial.challenge.release else "champion"]
             arm.losses[name] = measure_loss(answer, outcomes[name], classes)

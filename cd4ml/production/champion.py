@@ -11,7 +11,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,10 +126,11 @@ class ChampionWatch:
             logging.getLogger("uvicorn.error").error("%s", error)
         self._retry_at, self.fault = time.monotonic() + self.retry_seconds, error
 
-    def follow(self, seconds: float) -> None:
-        """Refresh every `seconds` until `stop` is called."""
+    def follow(self, seconds: float, then: Callable[[], None] = lambda: None) -> None:
+        """Refresh every `seconds` until `stop` is called, and do what comes `then`."""
         while not self._stopped.wait(seconds):
             self.refresh()
+            then()
 
     def stop(self) -> None:
         """End `follow`."""

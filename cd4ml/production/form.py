@@ -109,6 +109,7 @@ class Face:
     decision: str
     fields: tuple[Field, ...]
     needs_key: bool
+    trial: str = ""  # what is tried beside the release, in words
 
 
 def write_form(face: Face) -> bytes:

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['INLINE_BYTES', 'Reader', 'ServeOptions', 'OverloadError', 'Admission', 'Service', 'list_faults', 'look_at_service',
-           'take_feedback']
+           'take_feedback', 'hear_outcomes']
 
 # %% ../../nbs/production/44_service.ipynb #8257949f
 import asyncio
 import contextlib
 import datetime as dt
+import functools
 import json
 import threading
 import time
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..base.errors import StoreError
 from ..base.settings import Settings
 from ..base.store import Store
 from .challenger import Challenge, Trial, note_outcomes, open_trial
@@ -26,6 +28,7 @@ from .feedback import Subject, Told, find_unknown, judge_outcomes, keep_outcomes
 from .journal import Journal
 from .limits import KeyRing, RateLimit
 from .metrics import Metrics, Standing, read_monitored
+from .outcomes import OutcomeLog
 from .predictions import PredictionLog, find_log, recall_keys, recall_predictions
 from .requests import Asked, Fault, RequestError, read_items
 from .rounds import Answer, Question, Round
@@ -120,7 +123,8 @@ class Service:
     def start(self) -> None:
         """Load the release that serves, and follow the history from now on."""
         self.watch.refresh()
-        threading.Thread(target=self.watch.follow, args=(self.options.poll_seconds,), daemon=True).start()
+        follow = functools.partial(self.watch.follow, self.options.poll_seconds, lambda: hear_outcomes(self))
+        threading.Thread(target=follow, daemon=True).start()
 
     def close(self) -> None:
         """End `start`, write what still waits to be logged, and close the log."""
@@ -161,13 +165,26 @@ def take_feedback(service: Service, body: bytes) -> dict[str, Any]:
         raise RequestError(422, "The outcomes cannot be kept", faults, got=f"{len(faults)} violations",
                            fix="See violations")
     kept = keep_outcomes(service.journal.log.path, service.problem, found)
-    if service.trial is not None and service.trial.challenge.share:
-        _note_outcomes(service, service.trial, found)
     return {"problem": service.problem, "kept": kept.kept} | ({"waiting": kept.waiting} if kept.waiting else {})
 
 # %% ../../nbs/production/44_service.ipynb #f23878c2
+def hear_outcomes(service: Service) -> None:
+    """Note for the trial of a canary what was told since the last time, here, by file or to another server."""
+    trial, log = service.trial, OutcomeLog(service.journal.log.path)
+    if trial is None or not trial.challenge.share:
+        return
+    with trial.hearing, contextlib.suppress(StoreError):  # what cannot be read now is heard the next time
+        if not trial.since:  # nothing was asked yet
+            trial.heard = (log.select("select coalesce(max(number), 0) from outcomes") or [(0,)])[0][0]
+            return
+        while rows := log.select("select number, prediction_id, key, at, outcome from outcomes where number > ? and "
+                                 "problem in ('', ?) order by number limit 2000", (trial.heard, service.problem)):
+            _note_outcomes(service, trial, [Told(*row[1:]) for row in rows])
+            trial.heard = rows[-1][0]
+
+
 def _note_outcomes(service: Service, trial: Trial, told: Sequence[Told]) -> None:
-    log, named = service.journal.log.path, {one.prediction_id: one for one in told if one.prediction_id}
+    log, named = service.journal.log.path, {one.prediction_id: one for one in told if trial.covers(one.prediction_id)}
     keyed = {one.key: one for one in told if one.key}
     sent = recall_keys(log, service.problem, [*keyed], trial.since) if keyed else {}
     answers = recall_predictions(log, named) | {name: (release, answer) for name, (_, release, answer) in sent.items()}

@@ -36,7 +36,7 @@ from .invocations import list_scores, read_invocation
 from .limits import Listening, check_listening, read_keys
 from .openapi import write_openapi
 from .requests import Asked, RequestError
-from .service import OverloadError, ServeOptions, Service, list_faults, take_feedback
+from .service import OverloadError, ServeOptions, Service, hear_outcomes, list_faults, take_feedback
 from .shipping import describe_sinks, ship_beside
 
 if TYPE_CHECKING:
@@ -247,6 +247,7 @@ def _add_pages(app: "FastAPI", service: Service) -> None:
         """Tell how the release that is tried beside the champion does, apart from it."""
         if service.trial is None:
             raise RequestError(404, "No release is tried beside the champion", fix="Serve with --shadow or --canary")
+        hear_outcomes(service)
         return describe_trial(service.trial)
 
     @app.get("/reports/{release}", dependencies=[Depends(check_key)], response_class=HTMLResponse)
@@ -279,8 +280,10 @@ def _make_face(service: Service) -> Face:
     except Cd4mlError:  # the release is of a problem that this workbench does not know
         units = {}
     release = champion.release
+    trial = describe_trial(service.trial) if service.trial else {}
+    words = f"release {trial['release']}, a {trial['role']}, {trial['state']}" if trial else ""
     return Face(service.problem, release.version, release.task, release.target, release.classes, release.decision,
-                describe_fields(champion.features, champion.profile, units), needs_key)
+                describe_fields(champion.features, champion.profile, units), needs_key, words)
 
 
 def _add_faces(app: "FastAPI", service: Service) -> None:

@@ -275,6 +275,7 @@ def test_a_canary_keeps_to_its_keys_and_is_taken_back_by_itself_when_it_fails(st
         assert ask_all(7.0) == first
         told = tell_trial(address)
         assert (told["state"], told["challenger"]["failures"]) == ("running", 0)
+        assert b"release 1, a canary, running" in urllib.request.urlopen(f"{address}/", timeout=30).read()
         assert told["challenger"]["mean_score"] == pytest.approx(6)
         assert told["champion"]["mean_score"] == pytest.approx(18)
         tell_outcomes(address, [{"key": key, "outcome": 15.0} for key in first])

@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import time
 from dataclasses import replace
 
 import pytest
@@ -10,10 +11,12 @@ from cd4ml.base.errors import StoreError
 from cd4ml.base.settings import load_settings
 from cd4ml.delivery.manifest import Release
 from cd4ml.production import rounds
+from cd4ml.production.challenger import Challenge, Trial
 from cd4ml.production.champion import Champion
+from cd4ml.production.outcomes import OutcomeLog, Told
 from cd4ml.production.predictions import read_predictions
 from cd4ml.production.requests import RequestError, read_features
-from cd4ml.production.service import ServeOptions, Service
+from cd4ml.production.service import ServeOptions, Service, hear_outcomes
 
 
 class Counting:
@@ -113,3 +116,34 @@ def test_a_request_that_gives_up_does_not_disturb_those_beside_it(service):
         return await stays
 
     assert asyncio.run(ask_two()).predictions[0]["prediction"] == 2
+
+
+def test_outcomes_that_were_told_elsewhere_reach_the_canary(service, tmp_path, monkeypatch):
+    """By the command, to another server, or of ids that are not the service's own."""
+    log = tmp_path / "predictions"
+    OutcomeLog(log).append("toy", [Told("", "k1", 0, "9.0")])  # of before the trial
+    canary = make_champion(2, Counting(3))
+    service.trial = Trial(Challenge(2, 0.5), canary, tmp_path / "note.json")
+    hear_outcomes(service)
+
+    def ask_key(key):
+        body = b'{"x": 1, "key": "%s"}' % key.encode()
+        return service.answer(body, lambda champion, data: champion.decoder.read_asked(data, 10))
+
+    async def ask_all():
+        return [await ask_key(f"k{i}") for i in range(40)]
+
+    answers = asyncio.run(ask_all())
+    by_id = [Told(one.predictions[0]["prediction_id"], "", 0, "2.0") for one in answers[:20]]
+    OutcomeLog(log).append("toy", [*by_id, *(Told("", f"k{i}", 0, "2.0") for i in range(20, 40)),
+                                   Told("a client's own, 28 of them..", "", 0, "5.0"), Told("", "nobody's", 0, "5.0")])
+    OutcomeLog(log).append("other", [Told("", "k2", 0, "7.0")])
+    service.options = replace(service.options, poll_seconds=0.01)
+    monkeypatch.setattr(service.watch, "refresh", lambda: None)
+    service.start()
+    ends = time.monotonic() + 30
+    while sum(len(arm.losses) for arm in service.trial.arms.values()) < 40 and time.monotonic() < ends:
+        time.sleep(0.01)
+    losses = {name: sorted(set(arm.losses.values())) for name, arm in service.trial.arms.items()}
+    assert losses == {"champion": [0.0], "challenger": [1.0]}  # twice and three times 1, where 2 came
+    assert sum(len(arm.losses) for arm in service.trial.arms.values()) == 40
