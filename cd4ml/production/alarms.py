@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Unit', 'Kind', 'KINDS', 'Action', 'Watch', 'Alarm', 'list_alarms', 'find_shifts', 'find_failures', 'find_slowness',
-           'recommend']
+           'Doubts', 'find_doubts', 'recommend']
 
 # %% ../../nbs/production/76_alarms.ipynb #df9b2043
 import datetime as dt
@@ -177,11 +177,39 @@ def find_slowness(seconds: "np.ndarray", watch: Watch) -> tuple[Alarm, ...]:
                   f"{slow / len(seconds):.0%} of the requests took more than {watch.alarm_latency:g} ms"),)
 
 
+# %% ../../nbs/production/76_alarms.ipynb #afad783e
+@dataclass(frozen=True)
+class Doubts:
+    """Say what is open where there is no alarm. `span` is what the window holds, in words: "1 day"."""
+
+    span: str = ""
+    moved: tuple[str, ...] = ()  # what looks different, by more than an alarm asks for, as it may by chance
+    is_worth_open: bool = False  # though enough outcomes are told
+
+    def tell_moved(self) -> str:
+        """Return what looks different, in words."""
+        more = f" and {len(self.moved) - 3} more" if len(self.moved) > 3 else ""
+        return f"{', '.join(self.moved[:3])}{more} look different from training, which {self.span} may by chance"
+
+    def tell_worth(self) -> str:
+        """Return why the outcomes say nothing, in words."""
+        return f"the outcomes of {self.span} say nothing about those of others"
+
+
+def find_doubts(looked_at: Sequence[FeatureDrift], performance: Mapping[str, Performance], alarms: Sequence[Alarm],
+                watch: Watch, span: str) -> Doubts:
+    """Return what is open after `alarms` about what was `looked_at` and what the answers were worth."""
+    raised = {alarm.name for alarm in alarms}
+    moved = tuple(one.name for one in sorted(looked_at, key=lambda one: -one.psi)
+                  if one.psi > watch.alarm_psi and one.name not in raised)
+    return Doubts(span, moved, bool(performance) and not any(one.interval.is_defined for one in performance.values()))
+
 # %% ../../nbs/production/76_alarms.ipynb #d48ec3f0
 Action = Literal["nothing", "wait", "look", "retrain"]
 
 
-def recommend(alarms: Sequence[Alarm], rows: int, told: int, watch: Watch) -> tuple[Action, str]:
+def recommend(alarms: Sequence[Alarm], rows: int, told: int, watch: Watch,
+              doubts: Doubts = Doubts()) -> tuple[Action, str]:
     """Return what to do about `alarms` in a window of `rows` predictions, of which the outcomes of `told` are known."""
     kinds = {alarm.kind for alarm in alarms}
     names = {kind: ", ".join(one.name for one in alarms if one.kind == kind) for kind in kinds}
@@ -194,12 +222,14 @@ def recommend(alarms: Sequence[Alarm], rows: int, told: int, watch: Watch) -> tu
         return "look", f"Something on the way to the model seems to have changed: {', '.join(faults)}."
     if moved := [f"{kind} ({names[kind]})" for kind in ("drift", "predictions") if kind in kinds]:
         known = (f"only {told:,} outcomes are told, so nobody knows whether the answers are worse" if few else
+                 f"{doubts.tell_worth()}, so nobody knows whether the answers are worse" if doubts.is_worth_open else
                  "the outcomes are within what was promised, so the answers are not worse yet")
         return "look", f"There is {' and '.join(moved)}; {known}."
     if rows < watch.min_rows:
         return "wait", f"{rows:,} predictions are too few to say anything: {watch.min_rows:,} are asked for."
-    if few:
-        return "wait", (f"Nothing has drifted, but the outcomes of only {told:,} predictions are told: "
-                        f"{watch.min_outcomes:,} are asked for to say what the answers were worth.")
+    unsure = [doubts.tell_moved()] * bool(doubts.moved) + [doubts.tell_worth()] * (doubts.is_worth_open and not few)
+    unsure += [f"the outcomes of only {told:,} predictions are told, where {watch.min_outcomes:,} are asked for"] * few
+    if unsure:
+        return "wait", f"There is no alarm, but {', and '.join(unsure)}."
     return "nothing", "What is asked resembles the training, and the outcomes are within what was promised."
 

@@ -38,6 +38,7 @@ from cd4ml.production.alarms import (
     Action,
     Alarm,
     Watch,
+    find_doubts,
     find_failures,
     find_shifts,
     find_slowness,
@@ -234,7 +235,10 @@ def summarise_window(df: "pd.DataFrame", outcomes: Mapping[str, Any], baseline: 
     requests = sent.groupby("request_id")["seconds"].first().to_numpy()
     alarms = (*find_failures(found["performance"], found["rates"], watch, baseline.known_gap),
               *find_shifts(found["drift"], found["answers"], watch), *find_slowness(requests, watch))
-    action, reason = recommend(alarms, len(sent), found.pop("judged"), watch)
+    units, looked_at = name_units(sent["at"], unit), (*found["answers"], *found["drift"])
+    count = len(sent) if units is None else units.nunique()
+    doubts = find_doubts(looked_at, found["performance"], alarms, watch, f"{count:,} {unit}{'s' * (count != 1)}")
+    action, reason = recommend(alarms, len(sent), found.pop("judged"), watch, doubts)
     return MonitoringReport(
         release.problem, release.version, len(sent), action, reason, sent["at"].min().isoformat(),
         sent["at"].max().isoformat(), alarms, traffic=_count_traffic(sent), alarm_psi=watch.alarm_psi,

@@ -152,10 +152,8 @@ def draw_rates(report: MonitoringReport, unit: str = "") -> Plot:
     figure.legend(fontsize=9, frameon=False, loc="outside lower left", ncols=3)
     caption = "Expected is what the answers came to on average, observed what was told of them."
     if report.rates is not None:
-        gap = report.rates.gap
-        side = "more" if gap.value > 0 else "less"
         caption += (f" Over the window the champion expected {report.rates.expected:.3g}, and {report.rates.observed} "
-                    f"was observed: {side} than came true, by {str(gap).lstrip('−')}.")
+                    f"was observed: a difference of {report.rates.gap}.")
     return Plot(figure, title, caption, f"Expected and observed over time. {caption}")
 
 

@@ -1,5 +1,7 @@
 """Which alarms there are, that an alarm needs both size and evidence, and what is recommended."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,9 @@ from cd4ml.model.evaluation import Interval
 from cd4ml.production.alarms import (
     KINDS,
     Alarm,
+    Doubts,
     Watch,
+    find_doubts,
     find_failures,
     find_shifts,
     find_slowness,
@@ -94,6 +98,21 @@ def test_what_is_recommended(kinds, rows, told, action):
     assert found == action
     assert all(f"of {kind}" in reason for kind in kinds if action == "retrain" or kind in ("missing", "latency"))
     assert reason.endswith(".")
+
+
+def test_no_alarm_is_no_comfort_where_too_little_was_seen_to_raise_one():
+    far = FeatureDrift("temp", 2.9, 0.0, 0.0, 0, 900, noise=3.0)
+    near, known = FeatureDrift("age", 0.1, 0.0, 0.0, 0, 900), Alarm("drift", "seats", 1.0, 0.5, "moved")
+    loud = FeatureDrift("seats", 1.0, 0.0, 0.0, 0, 900)
+    day = Performance(0.7, float("nan"), float("nan"), 900, None, True)
+    doubts = find_doubts([near, far, loud], {"roc_auc": day}, [known], Watch(), "1 day")
+    assert doubts == Doubts("1 day", ("temp",), is_worth_open=True)
+    assert recommend([], 900, 900, Watch(), doubts)[0] == "wait"
+    assert "temp look different" in recommend([], 900, 900, Watch(), doubts)[1]
+    assert "nobody knows" in recommend([known], 900, 900, Watch(), doubts)[1]
+    assert "only 3 predictions" in recommend([], 900, 3, Watch(), doubts)[1]
+    sure = find_doubts([near], {"roc_auc": replace(day, low=0.6, high=0.8)}, [], Watch(), "30 days")
+    assert recommend([], 900, 900, Watch(), sure)[0] == "nothing"
 
 
 def test_a_fault_on_the_way_is_looked_at_before_it_is_learned():
