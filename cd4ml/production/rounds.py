@@ -21,7 +21,7 @@ from ..model.problem import Task
 from ..model.training import predict_rows
 from .champion import Champion
 from .journal import Journal
-from .predictions import Role, make_ids, to_milliseconds
+from .predictions import LogRow, Role, make_ids, to_milliseconds
 from .requests import Asked, Feature, RequestError, make_frame
 
 # %% ../../nbs/production/37_rounds.ipynb #2013b775
@@ -70,7 +70,7 @@ class Answer(NamedTuple):
     task: str
     request_id: str
     predictions: list[dict[str, Any]]
-    logged: list[tuple[Any, ...]]  # the rows of the log without their last column, the seconds
+    logged: Sequence[LogRow]
 
 # %% ../../nbs/production/37_rounds.ipynb #b2eb77f6
 def make_answer(question: Question, answers: Sequence[Mapping[str, Any]]) -> Answer:
@@ -78,15 +78,16 @@ def make_answer(question: Question, answers: Sequence[Mapping[str, Any]]) -> Ans
     import msgspec
 
     release, (rows, keys) = question.champion.release, question.asked
-    write = msgspec.json.encode if question.champion.is_quick else _write_finite
+    problem, version, encode = release.problem, release.version, msgspec.json.Encoder().encode
+    write = encode if question.champion.is_quick else _write_finite
     request_id, *ids = question.ids or make_ids(question.at, len(rows) + 1)
-    moment, role = to_milliseconds(question.at), question.role
+    moment, role, seconds = to_milliseconds(question.at), question.role, time.perf_counter() - question.began
     shown, named = question.champion.hide_rows(rows), keys or [""] * len(rows)
-    logged = [(one, request_id, moment, release.problem, release.version, msgspec.json.encode(row).decode(),
-               write(answer).decode(), key, role)
+    logged = [(one, request_id, moment, problem, version, encode(row).decode(), write(answer).decode(), key, role,
+               seconds)
               for one, row, answer, key in zip(ids, shown, answers, named, strict=True)]
     predictions = [{"prediction_id": one, **answer} for one, answer in zip(ids, answers, strict=True)]
-    return Answer(release.version, release.task, request_id, predictions, logged)
+    return Answer(version, release.task, request_id, predictions, logged)
 
 
 def ask_champion(champion: Champion, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -124,8 +125,7 @@ class Round:
 
     async def _ask_apart(self, question: Question) -> Answer:
         (answer,) = await asyncio.to_thread(_answer_together, [question])
-        seconds = time.perf_counter() - question.began
-        await self.journal.append([(*row, seconds) for row in answer.logged])
+        await self.journal.append(answer.logged)
         return answer
 
     def _close(self) -> None:
@@ -138,9 +138,7 @@ class Round:
     def _answer(self, waiting: Sequence[Waiting]) -> None:
         try:
             made = _answer_together([one.question for one in waiting])
-            now = time.perf_counter()
-            written = self.journal.append([(*row, now - one.question.began)
-                                           for one, answer in zip(waiting, made, strict=True) for row in answer.logged])
+            written = self.journal.append([row for answer in made for row in answer.logged])
             written.add_done_callback(functools.partial(_tell, waiting, made))
         except Exception as error:
             if len(waiting) == 1:
