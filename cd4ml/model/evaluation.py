@@ -11,7 +11,7 @@ __all__ = ['JACKKNIFE_UNITS', 'BLOCK', 'FEW_UNITS', 'Interval', 'state_exactly',
 import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import DataError
@@ -172,6 +172,10 @@ class Resampling:
     confidence: float = 0.95
     resamples: int = 1000
     seed: int = 0
+
+    def share(self, count: int) -> "Resampling":
+        """Return how to make `count` intervals that hold together with this confidence (Bonferroni)."""
+        return replace(self, confidence=1 - (1 - self.confidence) / max(1, count))
 
 
 def estimate_intervals(

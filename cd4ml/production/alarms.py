@@ -143,8 +143,8 @@ def find_failures(performance: Mapping[str, Performance], rates: Rates | None, w
     `known_gap` is how much more was expected than observed on the holdout already: a model that was accepted as it is
     has to get worse than that.
 
-    Two intervals at 95 % that only just part do so by chance in 1 of 40 windows if the promise is sure, in 1 of 400 if
-    both are as wide.
+    Intervals at 95 % that only just part do so by chance in 1 of 40 windows if the promises are sure, in fewer if those
+    are as wide; however many metrics there are, since their intervals hold together.
     """
     alarms = []
     for name, one in performance.items():

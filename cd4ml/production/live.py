@@ -122,7 +122,11 @@ class Performance:
 
 def measure_performance(scored: Scored, metrics: Sequence[Metric], promised: Mapping[str, Interval],
                         resampling: Resampling) -> dict[str, Performance]:
-    """Return each of `metrics` of what is scored, beside its promise if there is one; undefined ones are nan."""
+    """Return each of `metrics` of what is scored, beside its promise if there is one; undefined ones are nan.
+
+    The intervals hold for all metrics together, so that their number brings no false alarm.
+    """
+    resampling = resampling.share(len(metrics))
     found = evaluate_predictions(scored, metrics, resampling)
     return {one.name: Performance(found[one.name].value, found[one.name].low, found[one.name].high, found[one.name].n,
                                   promised.get(one.name), one.higher_is_better, resampling.confidence)

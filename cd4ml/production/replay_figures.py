@@ -10,7 +10,7 @@ __all__ = ['LEAST', 'Marks', 'Arms', 'Week', 'measure_weeks', 'measure_gain', 'd
 import datetime as dt
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import DataError
@@ -83,11 +83,10 @@ def _average(told: "pd.DataFrame", task: Task) -> float:
 def measure_gain(arms: Arms, metrics: Sequence[Metric], resampling: Resampling) -> dict[str, Interval]:
     """Return by how much what was served was better than the first model, for each metric; more than 0 is better.
 
-    The intervals hold for all metrics together at the confidence of `resampling` (Bonferroni): that one of several lies
-    above 0 by chance is no more likely than with a single one.
+    The intervals hold for all metrics together: that one of several is above 0 by chance is no more likely than with a
+    single one.
     """
-    alpha = (1 - resampling.confidence) / max(1, len(metrics))
-    return compare_predictions(arms.score("served"), arms.frozen, metrics, replace(resampling, confidence=1 - alpha))
+    return compare_predictions(arms.score("served"), arms.frozen, metrics, resampling.share(len(metrics)))
 
 # %% ../../nbs/production/98_replay_figures.ipynb #c481cb6b
 Marks = Sequence[tuple[dt.date, str]]  # when, and what happened

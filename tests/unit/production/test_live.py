@@ -133,3 +133,14 @@ def test_turns_are_of_champions_and_of_whole_days():
                    release=[1] * 40 + [2] * 8 + [9] * 24 + [2] * 24)
     assert find_turns(log) == (("2013-07-01", 1), ("2013-07-04", 2))
     assert len(select_sent(log)) == 72
+
+
+def test_the_intervals_of_several_metrics_hold_together():
+    log = make_log(400, prediction=False, probability=np.linspace(0.1, 0.9, 400))
+    told = {f"p{i}": i % 3 == 0 for i in range(400)}
+    scored, *_ = score_outcomes(log, told, make_release("binary"))
+    alone, many = (measure_performance(scored, find_metrics(names, "binary"), {}, FEW)["brier"]
+                   for names in (["brier"], ["brier", "roc_auc", "log_loss", "average_precision"]))
+    assert (alone.confidence, many.confidence) == (0.95, 0.9875)
+    assert many.low < alone.low
+    assert many.high > alone.high
