@@ -204,10 +204,12 @@ def find_marks(looks: Sequence[Mapping[str, Any]]) -> tuple[list[tuple[dt.date, 
 
 def tell_gain(plan: Mapping[str, str], gain: Mapping[str, Interval], releases: Marks, rows: int) -> str:
     """Return the gain of a replay in a sentence."""
+    span = f"From {plan['since']} to {plan['until']}, {rows:,} answers"
+    if not releases:
+        return f"{span}: no new release came, the first model served."
     better = [name_metric(name) for name, one in gain.items() if one.low > 0]
     worse = [name_metric(name) for name, one in gain.items() if one.high < 0]
     words = f"better in {', '.join(better)}" if better else "not better in anything, beyond chance"
     words += f", worse in {', '.join(worse)}" if worse else ""
-    return (f"From {plan['since']} to {plan['until']}, {rows:,} answers: with {len(releases)} new "
-            f"release{'s' * (len(releases) != 1)} on the way, "
+    return (f"{span}: with {len(releases)} new release{'s' * (len(releases) != 1)} on the way, "
             f"what was served was {words} than the first model would have been.")

@@ -5,9 +5,9 @@ import datetime as dt
 import numpy as np
 import pandas as pd
 
-from cd4ml.model.evaluation import Resampling
+from cd4ml.model.evaluation import Interval, Resampling
 from cd4ml.model.metrics import find_metrics
-from cd4ml.production.replay_figures import Arms, find_marks, measure_gain
+from cd4ml.production.replay_figures import Arms, find_marks, measure_gain, tell_gain
 
 FEW = Resampling(resamples=400, seed=3)
 
@@ -46,3 +46,11 @@ def test_only_alarms_about_more_than_what_was_asked_are_marked() -> None:
 
     looks = [look(8, "drift"), look(15, "drift", "performance"), look(22), look(29, release=2, is_promoted=True)]
     assert find_marks(looks) == ([(dt.date(2013, 7, 29), "release 2")], [dt.date(2013, 7, 15)])
+
+
+def test_the_gain_is_told_in_a_sentence() -> None:
+    plan, gain = {"since": "2013-07-01", "until": "2013-08-01"}, {"mae": Interval(0.2, 0.1, 0.3, 0.95, 900),
+                                                                  "rmse": Interval(0.2, -0.1, 0.3, 0.95, 900)}
+    assert "no new release came" in tell_gain(plan, gain, [], 900)
+    told = tell_gain(plan, gain, [(dt.date(2013, 7, 8), "release 2")], 900)
+    assert "with 1 new release on the way, what was served was better in Mean absolute error than" in told
