@@ -12,6 +12,7 @@ from scipy.stats import binom
 
 from cd4ml.base.errors import SettingsError, StoreError
 from cd4ml.delivery.manifest import Release
+from cd4ml.production import challenger
 from cd4ml.production.challenger import (
     MOST_SHADOWS,
     Arm,
@@ -224,3 +225,11 @@ def test_a_canary_whose_answers_turn_out_worse_is_taken_back(tmp_path: Path) -> 
     figures = describe_trial(trial)
     assert figures["challenger"]["mean_loss"] > figures["champion"]["mean_loss"] + 0.5
     assert figures["champion"]["outcomes"] + figures["challenger"]["outcomes"] == 400
+
+
+def test_a_long_trial_remembers_the_newest_outcomes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(challenger, "MOST_LOSSES", 10)
+    trial = Trial(Challenge(2, 0.5), make_champion(2), tmp_path / "note.json")
+    trial.since, names = 1, [f"{i:028x}" for i in range(16**17, 16**17 + 15)]
+    note_outcomes(trial, dict.fromkeys(names, 1.0), {name: (1, {"prediction": 3.0}) for name in names})
+    assert [*trial.arms["champion"].losses] == names[5:]
