@@ -20,7 +20,8 @@ from .delivery import read_clock
 from .options import JsonOption, ProblemArgument
 
 if TYPE_CHECKING:
-    from cd4ml.production.sinks import SinkState
+    from cd4ml.base.settings import Settings
+    from cd4ml.production.sinks import SinkAddress, SinkState
 
 # %% ../../nbs/cli/34_ship.ipynb #2e7ba1e2
 def ship(problem: ProblemArgument,
@@ -29,6 +30,7 @@ def ship(problem: ProblemArgument,
          once: Annotated[bool, typer.Option("--once", help="Ship what waits, then end.")] = False,
          from_now: Annotated[bool, typer.Option("--from-now", help="Leave out what was logged before a sink is first "
                                                                    "shipped to.")] = False,
+         forget: Annotated[str, typer.Option(help="Address of a sink that is no more: forget how far it is.")] = "",
          until_closed: Annotated[bool, typer.Option("--until-closed", hidden=True)] = False,
          as_json: JsonOption = False) -> None:
     """Ship logged predictions and outcomes to the sinks in settings.ini, each as far as it acknowledges them.
@@ -37,15 +39,13 @@ def ship(problem: ProblemArgument,
     """
     from cd4ml.base.settings import load_settings
     from cd4ml.model.problem import find_problem
-    from cd4ml.production.shipping import check_sinks, ship_events, skip_events
-    from cd4ml.production.sinks import read_sinks
+    from cd4ml.production.shipping import ship_events, skip_events
 
     settings = load_settings()
-    found, addresses = find_problem(problem, settings.package), read_sinks(" ".join(to or [settings.sinks]))
-    if not addresses:
-        raise SettingsError("There is no sink to ship to", where="settings.ini", expected="the key sinks, or --to",
-                            got="neither", fix="For instance: sinks = fluentd://127.0.0.1:24224")
-    check_sinks(addresses, os.environ)
+    if forget:
+        _forget(settings, problem, forget, as_json)
+        return
+    found, addresses = find_problem(problem, settings.package), _find_sinks(" ".join(to or [settings.sinks]))
     if from_now:
         skip_events(settings.prediction_log, found.name, addresses, read_clock)
     stop = None if once else listen_for_end(until_closed)
@@ -55,6 +55,27 @@ def ship(problem: ProblemArgument,
     states = ship_events(settings, found.name, addresses, read_clock, stop)
     show_result(as_json, {"problem": found.name, "sinks": [one.to_dict() for one in states]},
                 lambda console: console.print(make_states(states)))
+
+# %% ../../nbs/cli/34_ship.ipynb #d1037bd3
+def _find_sinks(text: str) -> "tuple[SinkAddress, ...]":
+    from cd4ml.production.shipping import check_sinks
+    from cd4ml.production.sinks import read_sinks
+
+    if not (addresses := read_sinks(text)):
+        raise SettingsError("There is no sink to ship to", where="settings.ini", expected="the key sinks, or --to",
+                            got="neither", fix="For instance: sinks = fluentd://127.0.0.1:24224")
+    check_sinks(addresses, os.environ)
+    return addresses
+
+
+def _forget(settings: "Settings", problem: str, text: str, as_json: bool) -> None:
+    from cd4ml.production.shipping import forget_sink
+    from cd4ml.production.sinks import read_sinks
+
+    gone = [forget_sink(settings, problem, address) for address in read_sinks(text)]
+    words = [f"{one.sink} is forgotten; it was told {one.delivered:,} events" for one in gone]
+    show_result(as_json, {"problem": problem, "forgotten": [one.to_dict() for one in gone]},
+                lambda console: console.print(*words, sep="\n", markup=False))
 
 # %% ../../nbs/cli/34_ship.ipynb #66bf2dc4
 def make_states(states: "list[SinkState]") -> Any:

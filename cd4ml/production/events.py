@@ -63,8 +63,8 @@ def count_after(address: str, cursor: Mapping[str, int], problem: str) -> int:
     """Return how many predictions of `problem` the log holds after `cursor`, at most `MOST_COUNTED`."""
     count = 0
     for part in reversed(list_parts(address)):
-        found = part.select("select count(*) from (select 1 from predictions where number > ? and problem = ? limit ?)",
-                            (cursor.get(part.name, 0), problem, MOST_COUNTED - count))
+        found = part.select("select count(*) from (select 1 from predictions where number > ? and problem = ? limit ?) "
+                            "as waiting", (cursor.get(part.name, 0), problem, MOST_COUNTED - count))
         count += found[0][0] if found else 0
         if count >= MOST_COUNTED:
             break
@@ -94,8 +94,8 @@ def read_events(address: str, problem: str, cursor: Cursor, limit: int) -> tuple
 
 def count_events(address: str, problem: str, cursor: Cursor) -> int:
     """Return how many events of `problem` wait after `cursor`; each kind is counted up to `MOST_COUNTED`."""
-    found = OutcomeLog(address).select("select count(*) from (select 1 from outcomes where number > ? limit ?)",
-                                       (cursor.outcomes, MOST_COUNTED))
+    found = OutcomeLog(address).select("select count(*) from (select 1 from outcomes where number > ? limit ?) "
+                                       "as waiting", (cursor.outcomes, MOST_COUNTED))
     return count_after(address, cursor.predictions, problem) + (found[0][0] if found else 0)
 
 

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['BATCH_EVENTS', 'Clock', 'CONNECTION', 'OTLP', 'PACKAGES', 'FIRST_WAIT', 'LONGEST_WAIT', 'POLL', 'LAST_SECONDS',
-           'Shipper', 'tell_away', 'make_sink', 'check_sinks', 'BrokenSink', 'open_sink', 'follow_log', 'empty_log',
-           'hold_sink', 'ship_to', 'ship_events', 'skip_events', 'ShippingProcess', 'ship_beside', 'describe_sinks',
-           'examine_sinks']
+           'STUCK', 'Shipper', 'tell_away', 'make_sink', 'check_sinks', 'BrokenSink', 'open_sink', 'follow_log',
+           'empty_log', 'ship_to', 'ship_events', 'skip_events', 'forget_sink', 'ShippingProcess', 'ship_beside',
+           'describe_sinks', 'examine_sinks']
 
 # %% ../../nbs/production/29_shipping.ipynb #0b00f641
 import contextlib
@@ -17,19 +17,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import Cd4mlError, SettingsError, StoreError
 from ..base.settings import Settings
 from .events import Event, count_events, read_events
-from .retention import write_cursor
-from cd4ml.production.sinks import (
-    Refusal, Sink, SinkAddress, SinkError, SinkState, find_secret, find_states, keep_refused, read_sinks, read_state,
-    write_state,
-)
+from .leases import LOOK, Lease, LeaseError, hold_sink, list_leases, open_lease
+from .predictions import read_after
+from .sinks import Refusal, Sink, SinkAddress, SinkError, SinkState, find_secret, read_sinks
 
 if TYPE_CHECKING:
     from cd4ml.delivery.checkup import Finding
@@ -40,46 +37,48 @@ Clock = Callable[[], dt.datetime]
 
 
 class Shipper:
-    """Take the events of `problem` from the log at `log` to `sink`, one batch at a time."""
+    """Take events from the log to `sink`, one batch at a time, under its `lease`."""
 
-    def __init__(self, log: str, problem: str, address: SinkAddress, sink: Sink, clock: Clock):
-        self.log, self.problem, self.address, self.sink, self.clock = log, problem, address, sink, clock
-        self.folder = find_states(log, problem)
-        self.state, self._is_written, self._counted = read_state(self.folder, address), True, 0.0
+    def __init__(self, lease: Lease, sink: Sink, clock: Clock):
+        self.lease, self.sink, self.clock = lease, sink, clock
+        self.state, self._is_written, self._counted = lease.read(), True, 0.0
 
     def ship_batch(self) -> bool:
         """Return whether something new was read, after it is kept at the sink and the cursor on disk.
 
         Raises:
+            LeaseError: the lease is lost.
             Cd4mlError: the sink is away, or the log or the state cannot be used.
         """
+        self.lease.check()
         if not self._is_written:
             self.keep()
-        events, after = read_events(self.log, self.problem, self.state.cursor, BATCH_EVENTS)
+        events, after = read_events(self.lease.log, self.lease.problem, self.state.cursor, BATCH_EVENTS)
         state = self.state
         if after == state.cursor and not state.is_away and not state.behind:
             return False
+        behind = self._count(len(events)) if after != state.cursor else 0
         refused = self.sink.send(events) if events else []
-        if refused:
-            keep_refused(self.folder / f"{self.address.name}.refused.jsonl", refused)
         self.state = replace(state, cursor=after, delivered=state.delivered + len(events) - len(refused),
-                             refused=state.refused + len(refused), since="", error="",
-                             behind=self._count(len(events)) if after != state.cursor else 0)
-        self.keep()
+                             refused=state.refused + len(refused), behind=behind, since="", error="")
+        self.keep(refused)
         return after != state.cursor
 
     def _count(self, sent: int) -> int:  # what waits, counted once a second and estimated between
         if time.monotonic() < self._counted + 1:
             return max(0, self.state.behind - sent)
         self._counted = time.monotonic()
-        return max(0, count_events(self.log, self.problem, self.state.cursor) - sent)
+        return max(0, self.count() - sent)
 
-    def keep(self) -> None:
-        """Write the state."""
+    def count(self) -> int:
+        """Return how many events wait."""
+        return count_events(self.lease.log, self.lease.problem, self.state.cursor)
+
+    def keep(self, refused: Sequence[Refusal] = ()) -> None:
+        """Write the state, and what was `refused`."""
         self._is_written = False
         self.state = replace(self.state, at=self.clock().isoformat(timespec="seconds"))
-        write_state(self.folder, self.address, self.state)
-        write_cursor(self.log, f"{self.problem} {self.address.name}", self.state.cursor.predictions)  # a prune asks
+        self.lease.write(self.state, refused)
         self._is_written = True
 
 # %% ../../nbs/production/29_shipping.ipynb #3a39ba15
@@ -87,7 +86,7 @@ def tell_away(shipper: Shipper, error: Cd4mlError) -> None:
     """Write down that the sink is away, since when and why; that the disk is full as well is no further error."""
     now, why = shipper.clock().isoformat(timespec="seconds"), f"{error.what}: {error.got}" if error.got else error.what
     with contextlib.suppress(Cd4mlError):
-        behind = count_events(shipper.log, shipper.problem, shipper.state.cursor)
+        behind = shipper.count()
         shipper.state = replace(shipper.state, behind=behind, since=shipper.state.since or now, error=why[:300])
         shipper.keep()
 
@@ -164,11 +163,13 @@ FIRST_WAIT, LONGEST_WAIT, POLL, LAST_SECONDS = 1.0, 30.0, 0.5, 5.0
 
 
 def follow_log(shipper: Shipper, stop: threading.Event) -> None:
-    """Ship what there is and what comes until `stop`, and wait for a sink that is away."""
+    """Ship what there is and what comes, and wait for a sink that is away, until `stop` or the lease is lost."""
     wait = FIRST_WAIT
     while not stop.is_set():
         try:
             pause, wait = (0.0 if shipper.ship_batch() else POLL), FIRST_WAIT
+        except LeaseError:
+            return
         except Exception as error:  # whatever it is, the next try may go well
             told = error if isinstance(error, Cd4mlError) else Cd4mlError("Shipping failed", got=repr(error))
             tell_away(shipper, told)
@@ -185,45 +186,20 @@ def empty_log(shipper: Shipper) -> None:
         tell_away(shipper, error)
         raise
 
-# %% ../../nbs/production/29_shipping.ipynb #526a4099
-@contextlib.contextmanager
-def hold_sink(folder: Path, address: SinkAddress, stop: threading.Event | None = None) -> Iterator[bool]:
-    """Hold the right to ship to a sink, and yield whether it was had: at once, or before `stop`."""
-    import filelock
-
-    _make_folder(folder)
-    lock, is_held = filelock.FileLock(folder / f"{address.name}.lock"), False
-    try:
-        while not is_held and not (stop and stop.is_set()):
-            with contextlib.suppress(filelock.Timeout):
-                lock.acquire(timeout=0.5)
-                is_held = True
-            if stop is None:
-                break
-        yield is_held
-    finally:
-        if is_held:
-            lock.release()
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError("The folder of the sinks' states cannot be made", where=str(folder), got=str(error.strerror),
-                         fix="Free some space, or mend the rights of the folder of the prediction log") from error
-
 # %% ../../nbs/production/29_shipping.ipynb #94b6ad27
-def ship_to(log: str, problem: str, address: SinkAddress, clock: Clock, stop: threading.Event | None) -> None:
-    """Ship the events of `problem` to one sink until `stop`, or without one, all that wait; raises as `ship_events`."""
-    with hold_sink(find_states(log, problem), address, stop) as is_held:
-        if is_held:
-            with contextlib.closing(open_sink(address)) as sink:
-                shipper = Shipper(log, problem, address, sink, clock)
-                follow_log(shipper, stop) if stop else empty_log(shipper)
-        elif stop is None:
-            raise SettingsError("Another process ships to this sink", where=address.url,
-                                fix="It ships what waits; or end it")
+def ship_to(lease: Lease, clock: Clock, stop: threading.Event | None) -> None:
+    """Ship to the sink of `lease` until `stop`, or without one, all that waits; raises as `ship_events` does."""
+    while True:
+        with hold_sink(lease, stop) as is_held:
+            if is_held:
+                with contextlib.closing(open_sink(lease.address)) as sink:
+                    shipper = Shipper(lease, sink, clock)
+                    follow_log(shipper, stop) if stop else empty_log(shipper)
+            elif stop is None:
+                raise SettingsError("Another process ships to this sink", where=lease.address.url,
+                                    fix="It ships what waits; or end it")
+        if stop is None or stop.wait(LOOK):  # without it, the lease is lost
+            return
 
 # %% ../../nbs/production/29_shipping.ipynb #b615bbec
 def ship_events(settings: Settings, problem: str, addresses: Sequence[SinkAddress], clock: Clock,
@@ -232,17 +208,21 @@ def ship_events(settings: Settings, problem: str, addresses: Sequence[SinkAddres
 
     Raises:
         Cd4mlError: without `stop`, a sink is away, or another process ships to it. The others got what waits.
+        StoreError: the database of the log is away from the start. If it goes away later, it is waited for.
     """
+    leases = [open_lease(settings.prediction_log, problem, address) for address in addresses]
     faults = dict[SinkAddress, Exception]()
 
-    def ship(address: SinkAddress) -> None:
+    def ship(lease: Lease) -> None:
         try:
-            ship_to(settings.prediction_log, problem, address, clock, stop)
+            ship_to(lease, clock, stop)
         except Exception as error:
-            is_known = isinstance(error, Cd4mlError)
-            faults[address] = error if is_known else Cd4mlError("The sink failed", where=address.url, got=repr(error))
+            fault = Cd4mlError("The sink failed", where=lease.address.url, got=repr(error))
+            faults[lease.address] = error if isinstance(error, Cd4mlError) else fault
 
-    threads = [threading.Thread(target=ship, args=(one,), name=one.name, daemon=True) for one in addresses]
+    with contextlib.suppress(SettingsError):  # of a state that is damaged, its own thread tells
+        leases[0].read()
+    threads = [threading.Thread(target=ship, args=(one,), name=one.address.name, daemon=True) for one in leases]
     for thread in threads:
         thread.start()
     ends = float("inf")
@@ -252,8 +232,7 @@ def ship_events(settings: Settings, problem: str, addresses: Sequence[SinkAddres
             ends = min(ends, time.monotonic() + LAST_SECONDS)  # what is not acknowledged by then comes again
     for error in faults.values():
         raise error
-    folder = find_states(settings.prediction_log, problem)
-    return [read_state(folder, address) for address in addresses]
+    return [lease.read() for lease in leases]
 
 # %% ../../nbs/production/29_shipping.ipynb #1e99aaff
 def skip_events(log: str, problem: str, addresses: Sequence[SinkAddress], clock: Clock) -> None:
@@ -262,16 +241,38 @@ def skip_events(log: str, problem: str, addresses: Sequence[SinkAddress], clock:
     Raises:
         Cd4mlError: the log cannot be read, or the state cannot be written.
     """
-    folder = find_states(log, problem)
-    for address in addresses:
-        with hold_sink(folder, address) as is_held:
-            state = read_state(folder, address)
+    for lease in (open_lease(log, problem, address) for address in addresses):
+        with hold_sink(lease) as is_held:
+            state = lease.read()
             if is_held and not state.at:
                 _, cursor = read_events(log, problem, state.cursor, 10 * BATCH_EVENTS)
                 while cursor != state.cursor:
                     state = replace(state, cursor=cursor)
                     _, cursor = read_events(log, problem, cursor, 10 * BATCH_EVENTS)
-                write_state(folder, address, replace(state, at=clock().isoformat(timespec="seconds")))
+                lease.write(replace(state, at=clock().isoformat(timespec="seconds")))
+
+# %% ../../nbs/production/29_shipping.ipynb #ee142130
+def forget_sink(settings: Settings, problem: str, address: SinkAddress) -> SinkState:
+    """Remove how far the sink at `address` is with the events of `problem`, and return how far it was.
+
+    Raises:
+        SettingsError: it stands in `settings`, was never shipped to, or another process ships to it.
+        StoreError: the log cannot be reached or written.
+    """
+    lease = open_lease(settings.prediction_log, problem, address)
+    known = ", ".join(f"{one.problem} → {one.address.url}" for one in list_leases(lease.log))
+    if address.name in {one.name for one in read_sinks(settings.sinks)}:
+        raise SettingsError("A sink that stands in the settings is not forgotten", where="sinks", got=address.url,
+                            fix="Take it out of sinks first, and start anew what serves with it")
+    with hold_sink(lease) as is_held:
+        state = lease.read()
+        if not is_held:
+            raise SettingsError("Another process ships to this sink", where=address.url, fix="End it first")
+        if not state.at:
+            raise SettingsError("Nothing is known of this sink", got=f"{problem} → {address.url}",
+                                expected=f"one of {known}" if known else "none: nothing was ever shipped")
+        lease.forget()
+    return state
 
 # %% ../../nbs/production/29_shipping.ipynb #0d6d5e31
 class ShippingProcess:
@@ -320,8 +321,6 @@ def ship_beside(settings: Settings, problem: str) -> contextlib.AbstractContextM
         SettingsError: a sink is no address, or lacks a package or a secret.
     """
     check_sinks(addresses := read_sinks(settings.sinks), os.environ)
-    if addresses:
-        find_states(settings.prediction_log, problem)
     return ShippingProcess(settings, problem) if addresses else contextlib.nullcontext()
 
 # %% ../../nbs/production/29_shipping.ipynb #e1b15749
@@ -330,19 +329,22 @@ def describe_sinks(settings: Settings, problem: str, is_counted: bool = False) -
 
     `is_counted` has what waits counted anew, which takes a moment if it is much.
     """
-    log, told = settings.prediction_log, list[dict[str, Any]]()
+    log, told, away = settings.prediction_log, list[dict[str, Any]](), ""
     for address in read_sinks(settings.sinks):
         try:
-            state = read_state(find_states(log, problem), address)
+            if away:  # a database that did not answer is not waited for once more
+                raise StoreError(away)
+            state = open_lease(log, problem, address).read()
             found = {"behind": count_events(log, problem, state.cursor)} if is_counted else {}
             told.append(state.to_dict() | found)
         except Cd4mlError as error:
+            away = error.what if isinstance(error, StoreError) else ""
             told.append({"sink": address.url, "status": "unknown", "error": error.what})
     return told
 
 # %% ../../nbs/production/29_shipping.ipynb #b727d5c8
 def examine_sinks(settings: Settings) -> "list[Finding]":
-    """Return a finding for each sink in `settings` and problem that has something to ship, or ever had."""
+    """Return a finding for each problem and sink that has something to ship, or ever had, or keeps days in vain."""
     from cd4ml.delivery.checkup import Finding
     from cd4ml.model.problem import list_problems
 
@@ -351,22 +353,34 @@ def examine_sinks(settings: Settings) -> "list[Finding]":
         check_sinks(addresses := read_sinks(settings.sinks), os.environ)
         for problem in list_problems(settings.package):
             for address in addresses:
-                finding, fix = _examine_sink(settings.prediction_log, problem, address)
+                finding, fix = _examine_sink(open_lease(settings.prediction_log, problem, address))
                 if finding:
                     findings.append(Finding(f"{problem} → {address.url}", not fix, finding, fix))
+        names = {address.name for address in addresses}
+        removed = [one for one in list_leases(settings.prediction_log) if one.address.name not in names]
+        findings += [Finding(f"{one.problem} → {one.address.url}", False, STUCK, f"cd4ml ship {one.problem} --forget "
+                             f"{one.address.url}") for one in removed if _is_stuck(one)]
     except Cd4mlError as error:
         findings.append(Finding("sinks", False, str(error), error.fix))
     return findings
 
+# %% ../../nbs/production/29_shipping.ipynb #2ad4092a
+STUCK = "not in the settings, and nobody ships to it; but no day of the log is pruned that it has not heard of"
 
-def _examine_sink(log: str, problem: str, address: SinkAddress) -> tuple[str, str]:
-    state = read_state(folder := find_states(log, problem), address)
-    behind = count_events(log, problem, state.cursor)
+
+def _is_stuck(lease: Lease) -> bool:
+    with hold_sink(lease) as is_free:
+        return is_free and bool(read_after(lease.log, lease.read().cursor.predictions, 1)[0])
+
+
+def _examine_sink(lease: Lease) -> tuple[str, str]:
+    state = lease.read()
+    behind = count_events(lease.log, lease.problem, state.cursor)
     if not behind and not state.at:
         return "", ""
-    words = f"{state.delivered:,} events delivered, {behind:,} wait" + (f", {state.refused:,} refused, see "
-            f"{address.name}.refused.jsonl in {folder.parent.name}/{problem}" if state.refused else "")
+    refused = f", {state.refused:,} refused, see {lease.refusals}" if state.refused else ""
+    words = f"{state.delivered:,} events delivered, {behind:,} wait{refused}"
     if state.is_away:
         return f"{words}; away since {state.since}: {state.error}", "Start it, or correct its address and secrets"
-    with hold_sink(folder, address) as is_free:  # nobody else holds it
-        return words, f"cd4ml ship {problem}" if behind and is_free else ""
+    with hold_sink(lease) as is_free:  # nobody else holds it
+        return words, f"cd4ml ship {lease.problem}" if behind and is_free else ""

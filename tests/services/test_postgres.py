@@ -5,18 +5,15 @@ import http.client
 import json
 import os
 import random
-import shutil
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -28,6 +25,7 @@ from cd4ml.base.store import Store
 from cd4ml.delivery.history import Event, add_event
 from cd4ml.delivery.manifest import Release
 from cd4ml.model.training import dump_model
+from cd4ml.production.events import Cursor, read_events
 from cd4ml.production.outcomes import OutcomeLog, Told, find_early_keys, read_outcomes, summarise_outcomes
 from cd4ml.production.parts import DuplicateError
 from cd4ml.production.places import list_parts
@@ -46,82 +44,14 @@ from cd4ml.production.queries import LogQuery, count_predictions, find_predictio
 from cd4ml.production.retention import prune_log, write_cursor
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True), *map(Path, os.get_exec_path())]
-PROGRAMS = next((folder for folder in FOLDERS if (folder / "initdb").is_file()), None)
-pytestmark = [pytest.mark.services, pytest.mark.slow,
-              pytest.mark.skipif(PROGRAMS is None, reason="postgresql is not installed (ci/services)")]
-AT, SECRET = dt.datetime(2013, 7, 1, 12, tzinfo=dt.UTC), "s3cret-w0rd"
+pytestmark = [pytest.mark.services, pytest.mark.slow]
+AT, SECRET = dt.datetime(2013, 7, 1, 12, tzinfo=dt.UTC), "s3cret-w0rd"  # of the database, as conftest.py makes it
 SERVER = """
 from cd4ml.base.settings import load_settings
 from cd4ml.production.limits import Listening
 from cd4ml.production.serving import serve_problem
 serve_problem(load_settings(), "toy", Listening(port=0), announce=lambda address, release: print(address, flush=True))
 """
-
-
-@dataclass
-class Postgres:
-    """Start and stop a database of its own; Postgres does not run as root."""
-
-    folder: Path
-    port: int = 0
-    process: subprocess.Popen | None = None
-    user: dict = field(default_factory=lambda: {"user": "postgres"} if os.geteuid() == 0 else {})
-
-    def create(self) -> None:
-        self.folder.mkdir()
-        if self.user:
-            self.folder.parent.chmod(0o755)
-            shutil.chown(self.folder, "postgres")
-        (self.folder.parent / "password").write_text(SECRET)
-        (self.folder.parent / "password").chmod(0o644)
-        subprocess.run([PROGRAMS / "initdb", "-D", self.folder / "data", "-U", "cd4ml", "-A", "scram-sha-256", "-N",
-                        "-E", "UTF8", f"--pwfile={self.folder.parent}/password"], check=True, capture_output=True,
-                       cwd="/", **self.user)
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            self.port = taken.getsockname()[1]
-
-    @property
-    def address(self) -> str:
-        return f"postgresql+psycopg://cd4ml:{SECRET}@127.0.0.1:{self.port}/postgres"
-
-    def start(self) -> None:
-        command = [PROGRAMS / "postgres", "-D", self.folder / "data", "-p", str(self.port), "-k", self.folder]
-        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd="/", **self.user)
-        began = time.monotonic()
-        while time.monotonic() < began + 30:
-            with suppress(StoreError):
-                summarise_log(self.address, "toy")
-                return
-            time.sleep(0.1)
-        raise AssertionError("the database does not answer")
-
-    def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
-        self.process.send_signal(how)  # SIGQUIT: at once, as in a crash; what was committed is in its own log
-        self.process.wait(30)
-
-    def clear(self) -> None:
-        import psycopg
-
-        with psycopg.connect(self.address.replace("+psycopg", "")) as connection:
-            connection.execute("truncate predictions, counted, outcomes, cursors")
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    with tempfile.TemporaryDirectory(prefix="cd4ml-postgres-") as place:  # pytest's own folders are root's alone
-        found = Postgres(Path(place) / "cluster")
-        found.create()
-        found.start()
-        yield found
-        found.stop()
-
-
-@pytest.fixture
-def address(postgres: Postgres) -> str:
-    PredictionLog(postgres.address).close()
-    postgres.clear()
-    return postgres.address
 
 
 def make_prediction(name: str, at: dt.datetime = AT, key: str = "", release: int = 1) -> Prediction:
@@ -179,6 +109,29 @@ def test_a_reader_gets_every_row_of_several_writers_once_and_in_order(address: s
     assert [one for one in seen if one.startswith("2-")] == [f"2-{t}-{i}" for t in range(40) for i in range(1 + t % 3)]
 
 
+def test_a_follower_gets_every_outcome_of_several_writers_once_and_in_order(address: str) -> None:
+    log = PredictionLog(address)
+    log.append([make_prediction(f"p{number}") for number in range(4)])
+    log.close()
+
+    def write(number: int) -> None:
+        for turn in range(25):
+            OutcomeLog(address).append("toy", [Told(f"p{number}", "", turn, str(i)) for i in range(1 + turn % 3)])
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    cursor, seen = Cursor(read_after(address, {}, 10)[1]), list[str]()
+    is_last, found = False, []
+    while not is_last or found:
+        is_last = not any(thread.is_alive() for thread in threads)
+        found, cursor = read_events(address, "toy", cursor, 7)
+        seen += [one.id for one in found]
+    assert len(seen) == len(set(seen)) == 4 * 49
+    numbers = [int(one.rpartition("-")[2]) for one in seen]
+    assert numbers == sorted(numbers)
+
+
 def test_totals_are_exact_and_old_days_go_when_they_were_seen(address: str) -> None:
     log = PredictionLog(address)
     for day in range(4):
@@ -196,7 +149,7 @@ def test_totals_are_exact_and_old_days_go_when_they_were_seen(address: str) -> N
     assert len(list_parts(address)) == 1
 
 
-def test_no_message_holds_the_password(postgres: Postgres) -> None:
+def test_no_message_holds_the_password(postgres: Any) -> None:
     wrong = postgres.address.replace("w0rd", "word")
     for use in (lambda: PredictionLog(wrong), lambda: summarise_log(wrong, "toy"),
                 lambda: PredictionLog(postgres.address.replace("/postgres", "/nothing"))):
@@ -295,7 +248,7 @@ def check_log(address: str, answers: dict[str, float], told: dict[str, float]) -
     assert all(kept[one] == value for one, value in told.items())
 
 
-def test_the_database_stops_and_starts_under_load(postgres: Postgres, address: str, releases: Path) -> None:
+def test_the_database_stops_and_starts_under_load(postgres: Any, address: str, releases: Path) -> None:
     with start_server(releases, address) as (_, first), start_server(releases, address) as (_, second):
         loads = [Load(first), Load(second)]
         threads = [thread for load in loads for thread in load.start()]

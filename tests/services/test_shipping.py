@@ -1,5 +1,6 @@
 """Events on their way from a real server to a real collector, while either of them, or what is between, goes away."""
 
+import datetime as dt
 import http.client
 import json
 import os
@@ -17,8 +18,9 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import psutil
@@ -26,13 +28,18 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from cd4ml.base.fingerprint import hash_bytes
+from cd4ml.base.settings import load_settings
 from cd4ml.base.store import Store
 from cd4ml.delivery.export import export_model
 from cd4ml.delivery.history import Event, add_event
 from cd4ml.delivery.manifest import Release
 from cd4ml.model.training import dump_model
-from cd4ml.production.predictions import LogRow, PredictionLog, read_predictions
-from cd4ml.production.shipping import BATCH_EVENTS
+from cd4ml.production.leases import DatabaseLease, LeaseError, hold_sink
+from cd4ml.production.outcomes import OutcomeLog, Told
+from cd4ml.production.predictions import LogRow, PredictionLog, read_after, read_predictions
+from cd4ml.production.retention import prune_log
+from cd4ml.production.shipping import BATCH_EVENTS, examine_sinks
+from cd4ml.production.sinks import Refusal, read_sinks
 
 pytestmark = [pytest.mark.slow, pytest.mark.services]
 ROOT = Path(__file__).resolve().parents[2]
@@ -420,3 +427,185 @@ def test_a_new_sink_may_be_told_only_what_comes_from_now_on(places: dict[str, st
     log.write(make_rows(7, "q"))
     assert call(places, *words)["sinks"][0]["delivered"] == 7
     assert {one["record"]["id"][0] for one in collector.read()} == {"q"}
+
+
+@dataclass
+class Machines:
+    """Several processes of `cd4ml ship`, as they would run on several machines, with one log and one sink."""
+
+    places: dict[str, str]
+    address: str
+    to: str
+    processes: list[subprocess.Popen] = field(default_factory=list)
+
+    def start(self) -> None:
+        words = [COMMAND, "ship", PROBLEM, "--to", self.to]
+        self.processes.append(subprocess.Popen(words, env=os.environ | self.places, stdout=subprocess.DEVNULL,
+                                               stderr=subprocess.PIPE, text=True))
+        assert self.processes[-1].stderr.readline().startswith("shipping")
+
+    def find_holder(self) -> subprocess.Popen | None:
+        """The one that may ship: whose connection has the lock."""
+        import psycopg
+
+        with psycopg.connect(self.address.replace("+psycopg", "")) as connection:
+            ports = [row[0] for row in connection.execute(
+                "select client_port from pg_stat_activity a join pg_locks l on l.pid = a.pid and l.granted "
+                "and l.locktype = 'advisory' and (l.classid::bigint << 32) | l.objid::bigint = %s",
+                (self.lease.key,))]
+        assert len(ports) < 2
+        return next((one for one in self.processes if one.poll() is None for used in psutil.Process(
+            one.pid).net_connections() if used.laddr.port in ports), None)
+
+    @property
+    def lease(self) -> DatabaseLease:
+        return DatabaseLease(self.address, PROBLEM, read_sinks(self.to)[0])
+
+
+@pytest.fixture
+def machines(places: dict[str, str], collector: Collector, address: str) -> Iterator[Machines]:
+    places["CD4ML_PREDICTION_LOG"] = address
+    found = Machines(places, address, f"fluentd://127.0.0.1:{collector.port}")
+    yield found
+    for process in found.processes:
+        process.kill()
+        process.communicate()
+
+
+def test_of_two_machines_that_share_a_database_one_ships_and_each_event_arrives_once(
+        machines: Machines, collector: Collector) -> None:
+    log = PredictionLog(machines.address)
+    for _ in range(2):
+        machines.start()
+    for turn in range(12):
+        log.write(make_rows(100 + 50 * turn, f"{turn}-"))
+        OutcomeLog(machines.address).append(PROBLEM, [Told(f"{turn}-{i}", "", 1, "1") for i in range(50)])
+    wanted = sum(100 + 50 * turn for turn in range(12)) + 12 * 50
+    wait_until(lambda: machines.lease.read().delivered == wanted, "all are there")
+    first = machines.find_holder()
+    first.send_signal(signal.SIGTERM)  # as when a machine is taken out of use
+    assert first.wait(20) == 0
+    wait_until(lambda: machines.find_holder() not in (None, first), "the other one has it")
+    log.write(make_rows(10, "last-"))
+    wait_until(lambda: machines.lease.read().delivered == wanted + 10, "it ships")
+    told = Counter(one["record"]["id"] for one in collector.read())
+    assert (len(told), max(told.values())) == (wanted + 10, 1)
+    log.close()
+
+
+def test_when_the_machine_that_ships_is_killed_another_goes_on_where_it_stopped(
+        machines: Machines, collector: Collector) -> None:
+    log, names = PredictionLog(machines.address), set[str]()
+    for _ in range(2):
+        machines.start()
+    for cut in range(4):
+        wait_until(lambda: machines.find_holder() is not None, "somebody ships")
+        holder, before = machines.find_holder(), len(collector.read())
+        log.write(rows := make_rows(6 * BATCH_EVENTS, f"{cut}-"))
+        names |= {row[0] for row in rows}
+        wait_until(lambda before=before: len(collector.read()) > before + BATCH_EVENTS // 2, "it has begun")
+        holder.kill()
+        machines.start()
+    wait_until(lambda: {one["record"]["id"] for one in collector.read()} == names, "all are there")
+    told = Counter(one["record"]["id"] for one in collector.read())
+    assert sum(times - 1 for times in told.values()) <= 4 * BATCH_EVENTS
+    end = read_after(machines.address, {}, 10**6)[1]
+    wait_until(lambda: machines.lease.read().cursor.predictions == end, "so it stands in the database")
+    assert len(names) <= machines.lease.read().delivered <= sum(told.values())
+    log.close()
+
+
+def test_a_database_that_stops_and_starts_loses_no_event_and_no_answer_waits_for_a_sink(
+        machines: Machines, collector: Collector, postgres: Any) -> None:
+    places = machines.places | {"CD4ML_SINKS": machines.to}
+    loads, cuts = [Load(find_port()), Load(find_port())], 0
+    with serve(places, loads[0].port) as first, serve(places, loads[1].port), loads[0].on(), loads[1].on():
+        for load in loads:
+            load.wait_for(300)
+        for turn in range(3):
+            wait_until(lambda: all(look(load.port)[1]["sinks"][0]["status"] == "well" for load in loads), "both see it")
+            postgres.stop()
+            wait_until(lambda: [look(load.port)[0] for load in loads] == [503, 503], "both say that they cannot log")
+            assert look(loads[0].port)[1]["sinks"] == [{"sink": machines.to, "status": "unknown", "error":
+                                                        "The prediction log cannot be used"}]
+            if turn == 1:
+                collector.stop(signal.SIGKILL)
+            postgres.start()
+            if turn == 1:
+                wait_until(lambda: look(loads[0].port)[1]["sinks"][0]["status"] == "away", "it is told")
+                collector.start()
+            cuts += 1
+            for load in loads:
+                load.wait_for(300)
+        first.kill()  # whether it was its shipper that had it, or not
+        loads[0].stop.set()
+        loads[1].wait_for(300)
+        loads[1].stop.set()
+        names = {*loads[0].ids, *loads[1].ids}
+        wait_until(lambda: not names - {one["record"]["id"] for one in collector.read()}, "all are there")
+    told = Counter(one["record"]["id"] for one in collector.read())
+    assert {row[0] for row in read_after(machines.address, {}, 10**6)[0]} == told.keys()
+    assert sum(times - 1 for times in told.values()) <= (cuts + 2) * BATCH_EVENTS
+    assert set(loads[0].faults + loads[1].faults) <= {503}
+
+
+def test_who_was_cut_off_from_the_database_puts_no_cursor_back(machines: Machines) -> None:
+    import psycopg
+
+    PredictionLog(machines.address).close()
+    first, second = machines.lease, machines.lease
+    with hold_sink(first) as is_first, psycopg.connect(machines.address.replace("+psycopg", "")) as connection:
+        assert (is_first, second.acquire()) == (True, False)
+        first.write(replace(first.read(), delivered=1, at="now"), [Refusal("p\0", "it is \0 of release 2")])
+        first.check()
+        assert first.use().__enter__().execute("show tcp_keepalives_idle").fetchone() == ("5",)
+        connection.execute("select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory'")
+        wait_until(second.acquire, "another takes over")
+        second.write(replace(second.read(), delivered=2))
+        for use in (first.check, lambda: first.write(replace(first.read(), delivered=1)), first.forget):
+            with pytest.raises(LeaseError):
+                use()
+        assert first.read().delivered == 2
+        assert not first.acquire()
+        second.release()
+        assert first.acquire()
+        rows = connection.execute("select at, problem, sink, id, reason from refused").fetchall()
+        assert rows == [("now", PROBLEM, machines.to, "p", "it is  of release 2")]
+
+
+def test_doctor_and_a_prune_know_how_far_the_sinks_of_a_database_are(machines: Machines, collector: Collector) -> None:
+    places, later = machines.places | {"CD4ML_SINKS": machines.to}, dt.datetime(2027, 1, 1, tzinfo=dt.UTC)
+    log, settings = PredictionLog(machines.address), replace(load_settings(), prediction_log=machines.address)
+
+    def ask(sinks: str = machines.to) -> list[str]:
+        return [f"{one.finding} → {one.fix}" for one in examine_sinks(replace(settings, sinks=sinks))]
+
+    assert ask() == ask("") == []  # a database of an older version has no tables of sinks, and needs none
+    log.write(make_rows(20))
+    assert ask() == [f"0 events delivered, 20 wait → cd4ml ship {PROBLEM}"]
+    collector.stop()
+    call(places, "ship", PROBLEM, "--once", code=2)
+    assert "20 wait; away since" in ask()[0]
+    assert prune_log(machines.address, 1, later).kept == ("2013-07-01",)
+    collector.start()
+    assert call(places, "ship", PROBLEM, "--once")["sinks"][0]["delivered"] == 20
+    assert ask() == ["20 events delivered, 0 wait → "]
+
+    log.write(make_rows(3, "q"))
+    assert prune_log(machines.address, 1, later).kept == ("2013-07-01",)
+    told = call(places, "ship", PROBLEM, "--forget", machines.to, code=2)
+    assert told["what"] == "A sink that stands in the settings is not forgotten"
+    findings = {one["subject"]: one for one in call(machines.places, "doctor", code=2)["findings"]}
+    assert findings[f"{PROBLEM} → {machines.to}"]["fix"] == f"cd4ml ship {PROBLEM} --forget {machines.to}"
+    machines.start()
+    wait_until(lambda: machines.find_holder() is not None, "somebody ships")
+    call(machines.places, "ship", PROBLEM, "--forget", machines.to, code=2)
+    assert call(machines.places, "ship", PROBLEM, "--once", "--to", machines.to, code=2)["what"].startswith("Another")
+    wait_until(lambda: machines.lease.read().delivered == 23, "it ships")
+    machines.processes[0].kill()
+    wait_until(lambda: machines.find_holder() is None, "the database knows that it is gone")
+    assert call(machines.places, "ship", PROBLEM, "--forget", machines.to)["forgotten"][0]["delivered"] == 23
+    log.write(make_rows(1, "r"))
+    assert ask("") == []
+    assert prune_log(machines.address, 1, later).removed == ("2013-07-01",)
+    log.close()

@@ -25,10 +25,11 @@ from cd4ml.base.errors import Cd4mlError
 from cd4ml.base.settings import Settings, load_settings
 from cd4ml.production.cloudwatch import CloudwatchSink
 from cd4ml.production.events import Event
+from cd4ml.production.leases import FileLease
 from cd4ml.production.outcomes import OutcomeLog, Told
 from cd4ml.production.predictions import PredictionLog, to_milliseconds
 from cd4ml.production.shipping import BATCH_EVENTS, ship_events
-from cd4ml.production.sinks import SinkAddress, SinkError, SinkState, find_states, read_sinks
+from cd4ml.production.sinks import SinkAddress, SinkError, SinkState, read_sinks
 
 pytestmark = [pytest.mark.slow, pytest.mark.services]
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,8 +97,12 @@ def ship(settings: Settings, address: str) -> SinkState:
 
 
 def read_refused(settings: Settings, address: str) -> list[dict]:
-    path = find_states(settings.prediction_log, "flights") / f"{read_sinks(address)[0].name}.refused.jsonl"
+    path = make_lease(settings, address).path.with_suffix(".refused.jsonl")
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def make_lease(settings: Settings, address: str) -> FileLease:
+    return FileLease(settings.prediction_log, "flights", read_sinks(address)[0])
 
 
 TEMPLATE = json.loads((ROOT / "ci/observability/elasticsearch/template.json").read_text())
@@ -182,7 +187,7 @@ def test_elasticsearch_is_told_everything_again_without_a_doubled_event(settings
     with Other(index.answer).on() as other:
         address = f"elasticsearch+http://127.0.0.1:{other.port}"
         ship(settings, address)
-        (find_states(settings.prediction_log, "flights") / f"{read_sinks(address)[0].name}.json").unlink()
+        make_lease(settings, address).path.unlink()
         assert ship(settings, address).delivered == len(IDS)
     assert len(index.documents) == len(IDS)
 
@@ -323,7 +328,7 @@ def test_azure_monitor_is_counted_by_what_it_acknowledges(settings: Settings, mo
     assert kept == IDS - {"p8"}
     assert (state.delivered, state.refused) == (len(IDS) - 1, 1)
     assert {path.partition("?")[0] for path, _, _ in other.got} == {"/v2.1/track"}
-    (find_states(settings.prediction_log, "flights") / "azure.json").unlink()
+    make_lease(settings, "azure://").path.unlink()
     with pytest.raises(SinkError, match="no answer"):
         ship(settings, "azure://")
 

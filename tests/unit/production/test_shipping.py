@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import socket
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,10 +16,12 @@ from cd4ml.base.settings import load_settings
 from cd4ml.production import shipping
 from cd4ml.production.events import Cursor, Event, count_events, read_events
 from cd4ml.production.fluentd import pack_events
+from cd4ml.production.leases import FileLease, LeaseError, hold_sink, list_leases, open_lease
 from cd4ml.production.outcomes import OutcomeLog, Told
 from cd4ml.production.predictions import LogRow, PredictionLog, read_after
+from cd4ml.production.retention import prune_log
 from cd4ml.production.shipping import BATCH_EVENTS, Shipper, follow_log, tell_away
-from cd4ml.production.sinks import Refusal, SinkError, find_states, read_sinks, read_state, write_state
+from cd4ml.production.sinks import Refusal, SinkError, read_sinks
 
 AT = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
 ADDRESS = read_sinks("fluentd://127.0.0.1:24224")[0]
@@ -53,7 +56,11 @@ def log(tmp_path: Path) -> PredictionLog:
 
 
 def make_shipper(log: PredictionLog, shelf: Shelf) -> Shipper:
-    return Shipper(str(log.path), "toy", ADDRESS, shelf, lambda: AT)
+    return Shipper(make_lease(log), shelf, lambda: AT)
+
+
+def make_lease(log: PredictionLog) -> FileLease:
+    return FileLease(str(log.path), "toy", ADDRESS)
 
 
 @pytest.mark.parametrize("year", [1969, 1970, 2038, 2105, 2107, 9999])
@@ -119,7 +126,7 @@ def test_a_sink_that_fails_is_tried_again_and_gets_everything_once(
         stop.set()
         thread.join()
         assert shelf.taken == [row[0] for row in make_rows(5)]
-        assert not read_state(shipper.folder, ADDRESS).is_away
+        assert not shipper.lease.read().is_away
 
 
 def test_how_long_a_sink_is_away_counts_from_the_first_failure(log: PredictionLog) -> None:
@@ -127,10 +134,10 @@ def test_how_long_a_sink_is_away_counts_from_the_first_failure(log: PredictionLo
     tell_away(shipper, SinkError("away"))
     shipper.clock = lambda: AT + dt.timedelta(hours=1)
     tell_away(shipper, SinkError("still away", got="why"))
-    state = read_state(shipper.folder, ADDRESS)
+    state = shipper.lease.read()
     assert (state.since, state.error) == (AT.isoformat(), "still away: why")
     shipper.ship_batch()
-    assert not read_state(shipper.folder, ADDRESS).is_away
+    assert not shipper.lease.read().is_away
 
 
 def test_a_cursor_that_cannot_be_written_stops_the_next_batch(
@@ -142,7 +149,7 @@ def test_a_cursor_that_cannot_be_written_stops_the_next_batch(
     def fail(*_: object) -> None:
         raise StoreError("The disk is full")
 
-    monkeypatch.setattr(shipping, "write_state", fail)
+    monkeypatch.setattr(shipper.lease, "write", fail)
     for _ in range(3):
         with pytest.raises(StoreError):
             shipper.ship_batch()
@@ -155,19 +162,20 @@ def test_a_cursor_that_cannot_be_written_stops_the_next_batch(
 
 @pytest.mark.parametrize("text", ['{"format": 2}', "[]", '{"format": 1, "cursor": {"elsewhere": 1}}', "", "{", "7"])
 def test_a_damaged_state_names_its_file(log: PredictionLog, text: str) -> None:
-    folder = find_states(str(log.path), "toy")
-    folder.mkdir(parents=True)
-    (folder / f"{ADDRESS.name}.json").write_text(text)
-    with pytest.raises(SettingsError, match="shipped"):
-        read_state(folder, ADDRESS)
+    lease = make_lease(log)
+    lease.folder.mkdir(parents=True)
+    lease.path.write_text(text)
+    for read in (lease.read, lambda: list_leases(lease.log)):
+        with pytest.raises(SettingsError, match="shipped"):
+            read()
 
 
 def test_a_state_survives_its_file(log: PredictionLog) -> None:
-    folder = find_states(str(log.path), "toy")
-    state = replace(read_state(folder, ADDRESS), cursor=Cursor({"2026-01-02": 7, "2026-01-03": 1}, 3), delivered=11)
-    write_state(folder, ADDRESS, state)
-    assert read_state(folder, ADDRESS) == state
-    assert json.loads((folder / f"{ADDRESS.name}.json").read_bytes())["format"] == 1
+    lease = make_lease(log)
+    state = replace(lease.read(), cursor=Cursor({"2026-01-02": 7, "2026-01-03": 1}, 3), delivered=11)
+    lease.write(state)
+    assert lease.read() == state
+    assert json.loads(lease.path.read_bytes())["format"] == 1
 
 
 @pytest.mark.parametrize("text", ["fluentd", "fluentd:", "fluentd://", "http://h", "cloudwatch://r", "fluentd://h:99999",
@@ -183,11 +191,74 @@ def test_a_server_does_not_start_with_a_sink_that_cannot_be() -> None:
         shipping.ship_beside(settings, "toy")
 
 
-def test_a_log_in_a_database_is_not_shipped_and_its_password_goes_nowhere(tmp_path: Path) -> None:
-    settings = replace(load_settings(), sinks="fluentd://127.0.0.1:24224", run_store=str(tmp_path),
-                       prediction_log="postgresql+psycopg://ada:secret@127.0.0.1/log")
-    with pytest.raises(SettingsError, match="log of files") as caught:
-        shipping.ship_beside(settings, "toy")
-    told = [*shipping.describe_sinks(settings, "toy"), *map(str, shipping.examine_sinks(settings)), str(caught.value)]
-    assert "unknown" in str(told)
-    assert "secret" not in str(told)
+def test_a_database_that_is_away_is_told_without_its_password_and_stops_no_server(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    settings = replace(load_settings(), sinks="fluentd://127.0.0.1:24224, azure://", run_store=str(tmp_path),
+                       prediction_log=f"postgresql+psycopg://ada:secret@127.0.0.1:{port}/log")
+    told = shipping.describe_sinks(settings, "toy")
+    assert [one["status"] for one in told] == ["unknown", "unknown"]
+    one, stop = replace(settings, sinks=ADDRESS.url), threading.Event()
+    found = [*map(str, shipping.examine_sinks(one))]
+    with pytest.raises(StoreError) as caught:  # from the start: whoever typed the address hears of it
+        shipping.ship_events(one, "toy", [ADDRESS], lambda: AT, stop)
+    assert "refused" in str(caught.value)
+    assert "refused" in str(found)
+    assert "secret" not in str([told, found, caught.value])
+
+
+def test_who_lost_the_lease_ships_nothing_more_and_asks_for_it_again(
+        log: PredictionLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shipping, "POLL", 0.001)
+    monkeypatch.setattr(shipping, "LOOK", 0.001)
+    shelf, stop, lease, held = Shelf(), threading.Event(), make_lease(log), list[bool]()
+    log.write(make_rows(2))
+
+    def check() -> None:
+        held.append(True)
+        if len(held) == 3:
+            log.write(make_rows(2, stem="q"))
+            raise LeaseError("The lease is lost")
+
+    monkeypatch.setattr(lease, "check", check)
+    monkeypatch.setattr(shipping, "open_sink", lambda address: shelf)
+    thread = threading.Thread(target=shipping.ship_to, args=(lease, lambda: AT, stop))
+    thread.start()
+    while len(shelf.taken) < 4 and thread.is_alive():
+        stop.wait(0.01)
+    stop.set()
+    thread.join()
+    assert shelf.taken == ["p0", "p1", "q0", "q1"]
+    assert not lease.read().is_away
+
+
+def test_a_sink_that_is_no_more_keeps_days_until_it_is_forgotten(tmp_path: Path) -> None:
+    log, settings = PredictionLog(tmp_path / "log"), replace(load_settings(), sinks="", prediction_log=str(
+        tmp_path / "log"))
+    lease, later = open_lease(str(log.path), "toy", ADDRESS), AT.replace(year=2027)
+    log.write(make_rows(2))
+    with hold_sink(lease):
+        Shipper(lease, Shelf(), lambda: AT).ship_batch()
+    assert not shipping.examine_sinks(settings)  # it has heard all there is
+    log.write([(*row[:2], row[2] + 86_400_000, *row[3:]) for row in make_rows(2, "other", "q")])
+    assert (prune_log(log.path, 1, later).removed, prune_log(log.path, 1, later).kept) == (
+        ("2013-07-01",), ("2013-07-02",))
+    (found,) = shipping.examine_sinks(settings)
+    assert (found.is_good, found.fix) == (False, f"cd4ml ship toy --forget {ADDRESS.url}")
+    with hold_sink(lease):
+        assert not shipping.examine_sinks(settings)  # somebody ships to it, with --to
+        with pytest.raises(SettingsError, match="Another process"):
+            shipping.forget_sink(settings, "toy", ADDRESS)
+    with pytest.raises(SettingsError, match="stands in the settings"):
+        shipping.forget_sink(replace(settings, sinks=ADDRESS.url), "toy", ADDRESS)
+    with pytest.raises(SettingsError, match="one of toy → fluentd"):
+        shipping.forget_sink(settings, "other", ADDRESS)
+    assert shipping.forget_sink(settings, "toy", ADDRESS).delivered == 2
+    assert prune_log(log.path, 1, later).removed == ("2013-07-02",)
+    assert not shipping.examine_sinks(settings)
+
+
+def test_a_sink_that_was_away_from_the_start_has_its_days_kept(log: PredictionLog) -> None:
+    log.write(make_rows(2))
+    tell_away(make_shipper(log, Shelf()), SinkError("away"))
+    assert prune_log(log.path, 1, AT.replace(year=2027)).kept == ("2013-07-01",)
