@@ -203,8 +203,14 @@ class Database:
                 while rows := cursor.fetchmany(2000):
                     yield rows
 
-    def run(self, *statements: Statement) -> None:
-        """Execute `statements`, each once for each of its values, all or none of them."""
+    @contextlib.contextmanager
+    def begin(self) -> "Iterator[Connection[Any]]":
+        """Give a connection in a transaction, beside which nobody numbers rows; it is committed unless it fails."""
         with explain_postgres(self.address), connect_postgres(self.address) as connection:
             prepare_database(connection, self.address)
+            yield connection
+
+    def run(self, *statements: Statement) -> None:
+        """Execute `statements`, each once for each of its values, all or none of them."""
+        with self.begin() as connection:
             run_statements(connection, statements)

@@ -86,7 +86,9 @@ class Gate:
             if status:
                 await _send(send, status, more, told)
         elif call in HEALTH:  # of which the framework shall know nothing: it may be the one that is ill
-            status, words = await asyncio.get_running_loop().run_in_executor(self._looks, HEALTH[call], self.service)
+            tell = functools.partial(HEALTH[call], self.service)
+            looks = asyncio.get_running_loop().run_in_executor
+            status, words = tell() if HEALTH[call] is tell_live else await looks(self._looks, tell)
             await _send(send, status, {}, json.dumps(words).encode())
         else:
             await (await asyncio.to_thread(self.find_app))(scope, receive, send)

@@ -21,6 +21,7 @@ from cd4ml.base.store import Store
 from cd4ml.data.snapshot import read_snapshot
 from cd4ml.delivery.release import read_release
 from cd4ml.production.metrics import Metrics, Monitored, Standing
+from cd4ml.production.sinks import SinkState
 
 pytestmark = [pytest.mark.slow, pytest.mark.services]
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,8 +51,8 @@ def test_each_alert_fires_when_it_should_and_only_then(find_tool: Callable[[str]
 
 def test_every_metric_in_the_rules_is_one_that_a_server_tells(find_tool: Callable[[str], Path]) -> None:
     monitored = Monitored(dt.datetime(2026, 1, 2, tzinfo=dt.UTC), {"hour": 0.1}, {"drift": 1})
-    metrics = Metrics("toy", lambda: Standing("toy", {"champion": 1}, 0, 1, sinks=[{"sink": "azure://"}],
-                                              monitored=monitored))
+    sinks = [SinkState("toy", "azure://").to_dict()]
+    metrics = Metrics("toy", lambda: Standing("toy", {"champion": 1}, 0, 1, sinks=sinks, monitored=monitored))
     metrics.count_answers("toy", 1, 1, 0.1)
     told = set(re.findall(r"^(cd4ml_\w+)[{ ]", metrics.write().decode(), re.M))
     rules = (FILES / "rules.yml").read_text()

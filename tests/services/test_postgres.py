@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from cd4ml.delivery.history import Event, add_event
 from cd4ml.delivery.manifest import Release
 from cd4ml.model.training import dump_model
 from cd4ml.production.events import Cursor, read_events
+from cd4ml.production.leases import DatabaseLease
 from cd4ml.production.outcomes import OutcomeLog, Told, find_early_keys, read_outcomes, summarise_outcomes
 from cd4ml.production.parts import DuplicateError
 from cd4ml.production.places import list_parts
@@ -42,6 +43,7 @@ from cd4ml.production.predictions import (
 )
 from cd4ml.production.queries import LogQuery, count_predictions, find_predictions, read_condition
 from cd4ml.production.retention import prune_log, write_cursor
+from cd4ml.production.sinks import read_sinks
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.services, pytest.mark.slow]
@@ -147,6 +149,24 @@ def test_totals_are_exact_and_old_days_go_when_they_were_seen(address: str) -> N
     assert summarise_log(address, "toy").count == 6001
     assert len(read_outcomes(address)) == 6001
     assert len(list_parts(address)) == 1
+
+
+def test_a_prune_keeps_what_a_sink_has_not_heard_and_makes_it_hear_nothing_again(address: str) -> None:
+    log, later = PredictionLog(address), AT + dt.timedelta(days=9)
+    log.append([make_prediction("old"), make_prediction("key", key="k"), make_prediction("new", later)])
+    for told in (Told("new", "", 1, "1"), Told("", "k", 1, "1"), Told("old", "", 1, "1")):
+        OutcomeLog(address).append("toy", [told])
+    lease = DatabaseLease(address, "toy", read_sinks("fluentd://h")[0])
+    assert lease.acquire()
+    cursor = read_events(address, "toy", Cursor(), 10)[1]
+    lease.write(replace(lease.read(), cursor=Cursor(cursor.predictions, cursor.outcomes - 1)))
+    assert prune_log(address, 1, later).kept == ("2013-07-01",)
+    lease.write(replace(lease.read(), cursor=cursor))
+    assert prune_log(address, 1, later).removed == ("2013-07-01",)
+    assert read_events(address, "toy", cursor, 10) == ([], cursor)
+    assert read_outcomes(address)["new"] == 1
+    lease.release()
+    log.close()
 
 
 def test_no_message_holds_the_password(postgres: Any) -> None:

@@ -609,3 +609,26 @@ def test_doctor_and_a_prune_know_how_far_the_sinks_of_a_database_are(machines: M
     assert ask("") == []
     assert prune_log(machines.address, 1, later).removed == ("2013-07-01",)
     log.close()
+
+
+def test_no_answer_waits_while_the_states_of_the_sinks_cannot_be_read_or_written(
+        machines: Machines, collector: Collector) -> None:
+    import psycopg
+
+    places, load = machines.places | {"CD4ML_SINKS": machines.to}, Load(find_port())
+    with serve(places, load.port), load.on(), psycopg.connect(machines.address.replace("+psycopg", "")) as connection:
+        wait_until(lambda: look(load.port)[1]["sinks"][0]["delivered"] > 0, "it ships")
+        connection.execute("lock table sinks in access exclusive mode")
+        asked = threading.Thread(target=look, args=(load.port,))
+        asked.start()
+        waiting = "select count(*) from pg_locks where not granted and relation = 'sinks'::regclass"
+        wait_until(lambda: connection.execute(waiting).fetchone() == (2,), "the server and its shipper wait")
+        with urllib.request.urlopen(f"http://127.0.0.1:{load.port}/health/live", timeout=5) as reply:
+            assert reply.status == 200
+        load.wait_for(50)
+        assert asked.is_alive()
+        connection.rollback()
+        load.stop.set()
+        wait_until(lambda: not set(load.ids) - {one["record"]["id"] for one in collector.read()}, "all are there")
+        asked.join()
+    assert not load.faults

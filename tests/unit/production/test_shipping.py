@@ -262,3 +262,34 @@ def test_a_sink_that_was_away_from_the_start_has_its_days_kept(log: PredictionLo
     log.write(make_rows(2))
     tell_away(make_shipper(log, Shelf()), SinkError("away"))
     assert prune_log(log.path, 1, AT.replace(year=2027)).kept == ("2013-07-01",)
+
+
+def test_a_day_is_kept_whose_outcomes_a_sink_has_not_heard_by_id_or_by_key(log: PredictionLog) -> None:
+    shelf, later = Shelf(), AT.replace(year=2027)
+    shipper = make_shipper(log, shelf)
+    for number, told in enumerate((Told("p0-0", "", 1, "1"), Told("", "k1", 1, "1"))):
+        log.write([(*row[:2], row[2] + number * 86_400_000, *row[3:7], f"k{number}", *row[8:])
+                   for row in make_rows(2, stem=f"p{number}-")])
+        assert shipper.ship_batch()
+        OutcomeLog(log.path).append("toy", [told])
+        assert prune_log(log.path, 1, later).kept == (f"2013-07-0{number + 1}",)
+        assert shipper.ship_batch()
+        assert "outcome" in shelf.taken[-1]
+        assert prune_log(log.path, 1, later).removed == (f"2013-07-0{number + 1}",)
+
+
+def test_what_is_told_after_a_prune_is_heard_once_and_what_was_told_before_is_not_heard_again(
+        log: PredictionLog) -> None:
+    at = int(AT.timestamp() * 1000)
+    log.write([*make_rows(2), *[(*row[:2], at, *row[3:]) for row in make_rows(3, stem="q")]])
+    for one in ("q0", "p0"):
+        OutcomeLog(log.path).append("toy", [Told(one, "", 1, "1")])
+    shelf = Shelf()
+    shipper = make_shipper(log, shelf)
+    shipping.empty_log(shipper)
+    assert prune_log(log.path, 1, AT).removed == ("2013-07-01",)
+    shipping.empty_log(shipper)
+    assert len(shelf.taken) == 7
+    OutcomeLog(log.path).append("toy", [Told("q1", "", 1, "1")])
+    shipping.empty_log(shipper)
+    assert shelf.taken[7:] == ["q1-outcome-3"]
