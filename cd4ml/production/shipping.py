@@ -208,7 +208,7 @@ def ship_events(settings: Settings, problem: str, addresses: Sequence[SinkAddres
 
     Raises:
         Cd4mlError: without `stop`, a sink is away, or another process ships to it. The others got what waits.
-        StoreError: the database of the log is away from the start. If it goes away later, it is waited for.
+        StoreError: the log cannot be used from the start. If its database goes away later, it is waited for.
     """
     leases = [open_lease(settings.prediction_log, problem, address) for address in addresses]
     faults = dict[SinkAddress, Exception]()
@@ -220,8 +220,8 @@ def ship_events(settings: Settings, problem: str, addresses: Sequence[SinkAddres
             fault = Cd4mlError("The sink failed", where=lease.address.url, got=repr(error))
             faults[lease.address] = error if isinstance(error, Cd4mlError) else fault
 
-    with contextlib.suppress(SettingsError):  # of a state that is damaged, its own thread tells
-        leases[0].read()
+    with hold_sink(leases[0]):  # or it is said at once why that cannot be
+        pass
     threads = [threading.Thread(target=ship, args=(one,), name=one.address.name, daemon=True) for one in leases]
     for thread in threads:
         thread.start()

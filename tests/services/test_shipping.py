@@ -573,6 +573,32 @@ def test_who_was_cut_off_from_the_database_puts_no_cursor_back(machines: Machine
         assert rows == [("now", PROBLEM, machines.to, "p", "it is  of release 2")]
 
 
+def test_who_may_make_no_tables_logs_as_before_and_hears_at_once_that_he_cannot_ship(
+        machines: Machines, address: str, collector: Collector) -> None:
+    import psycopg
+
+    PredictionLog(address).close()
+    with psycopg.connect(address.replace("+psycopg", "")) as connection:
+        connection.execute("revoke create on schema public from public")
+        if connection.execute("select 1 from pg_roles where rolname = 'clerk'").fetchone() is None:
+            connection.execute("create role clerk login password 'of-the-clerk'")
+        connection.execute("grant select, insert, update, delete on all tables in schema public to clerk")
+    clerk = re.sub("//.*@", "//clerk:of-the-clerk@", address)
+    log = PredictionLog(clerk)
+    log.write(make_rows(3))
+    log.close()
+    told = call(machines.places | {"CD4ML_PREDICTION_LOG": clerk}, "ship", PROBLEM, "--to", machines.to, code=2)
+    assert "permission denied" in told["got"]
+    assert "of-the-clerk" not in json.dumps(told)
+    assert call(machines.places, "ship", PROBLEM, "--once", "--to", machines.to)["sinks"][0]["delivered"] == 3
+    with psycopg.connect(address.replace("+psycopg", "")) as connection:
+        connection.execute("grant select, insert, update, delete on sinks, refused to clerk")
+    PredictionLog(clerk).write(make_rows(2, "q"))
+    words = ("ship", PROBLEM, "--once", "--to", machines.to)
+    assert call(machines.places | {"CD4ML_PREDICTION_LOG": clerk}, *words)["sinks"][0]["delivered"] == 5
+    assert len(collector.read()) == 5
+
+
 def test_doctor_and_a_prune_know_how_far_the_sinks_of_a_database_are(machines: Machines, collector: Collector) -> None:
     places, later = machines.places | {"CD4ML_SINKS": machines.to}, dt.datetime(2027, 1, 1, tzinfo=dt.UTC)
     log, settings = PredictionLog(machines.address), replace(load_settings(), prediction_log=machines.address)
