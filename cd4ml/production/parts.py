@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['LOG_VERSION', 'DAY', 'GROUPED', 'LOG_SCHEMA', 'COLUMNS', 'Row', 'INDEX_VERSION', 'INDEX_SCHEMA', 'OLD_VIEWS',
            'CHUNK_ROWS', 'MOST_OPEN', 'COUNT_ROWS', 'DuplicateError', 'explain_failure', 'is_blank', 'prepare_part',
-           'Part', 'name_day', 'find_folder', 'list_files', 'locate_in_files', 'mark_places', 'open_file', 'OpenFiles',
-           'claim_ids', 'find_ids', 'add_rows', 'count_rows', 'split_rows', 'DayLog']
+           'Part', 'measure_file', 'name_day', 'find_folder', 'list_files', 'locate_in_files', 'ask_index',
+           'mark_places', 'open_file', 'OpenFiles', 'claim_ids', 'find_ids', 'add_rows', 'count_rows', 'split_rows',
+           'DayLog']
 
 # %% ../../nbs/production/10_parts.ipynb #152f0f07
 import contextlib
@@ -89,7 +90,7 @@ OLD_VIEWS = {1: _VIEW.format(", '' as key, 'champion' as role"), 2: _VIEW.format
 
 def is_blank(connection: sqlite3.Connection) -> bool:
     """Tell whether nothing was ever written to a database."""
-    tables = connection.execute("select count(*) from sqlite_master").fetchone()[0]
+    tables = connection.execute("select count(*) from sqlite_master where name not like 'sqlite%'").fetchone()[0]
     return not tables and not connection.execute("pragma user_version").fetchone()[0]
 
 
@@ -127,7 +128,7 @@ class Part:
 
     def scan(self, query: str, values: Sequence[Any] = (), beside: Path | None = None) -> Iterator[list[Any]]:
         """Yield what `query` finds, some rows at a time."""
-        if not self.path.is_file() or not self.path.stat().st_size:
+        if not measure_file(self.path):
             return
         with explain_failure(str(self.path)), contextlib.closing(sqlite3.connect(self.path, timeout=30)) as connection:
             if is_blank(connection):
@@ -140,6 +141,13 @@ class Part:
                 yield part
 
 # %% ../../nbs/production/10_parts.ipynb #5a5773ec
+def measure_file(path: Path) -> int:
+    """Return how large the file at `path` is [bytes]; 0 if it has just gone, as what SQLite keeps beside one may."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.stat().st_size
+    return 0
+
+
 def name_day(day: int) -> str:
     """Return the day that is `day` days after 1970 as ISO 8601 writes it."""
     return dt.date.fromordinal(719_163 + day).isoformat()
@@ -168,9 +176,11 @@ CHUNK_ROWS = 128  # of one statement, which is prepared once for each number of 
 def locate_in_files(address: str | Path, ids: Sequence[str]) -> dict[Part, list[str]]:
     """Return those parts of the log at `address` that may hold predictions of `ids`, each with the ids to ask for."""
     parts = {part.day: part for part in list_files(address)}
-    index, places = Part(find_folder(address) / "index.db"), dict[str, int]()
-    for start in range(0, len(ids) if index.path.is_file() else 0, CHUNK_ROWS):
-        places |= _find_claims(index.path, ids[start : start + CHUNK_ROWS])
+    places = dict[str, int]()
+    for start in range(0, len(ids), CHUNK_ROWS):
+        some = ids[start : start + CHUNK_ROWS]
+        query = f"select * from claims where prediction_id in ({mark_places(some)})"
+        places |= dict(ask_index(find_folder(address), query, some))
     found: dict[Part, list[str]] = {}
     for one in ids:
         told = int(one[:12], 16) // DAY if re.match("[0-9a-f]{12}", one) else None
@@ -180,12 +190,12 @@ def locate_in_files(address: str | Path, ids: Sequence[str]) -> dict[Part, list[
     return found
 
 
-def _find_claims(path: Path, ids: Sequence[str]) -> dict[str, int]:
+def ask_index(folder: Path, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    """Return what `query` finds in the index of the log in `folder`; nothing if there is none."""
+    if not (path := folder / "index.db").is_file():
+        return []
     with explain_failure(str(path)), contextlib.closing(sqlite3.connect(path, timeout=30)) as connection:
-        if is_blank(connection):
-            return {}
-        query = f"select * from claims where prediction_id in ({mark_places(ids)})"
-        return dict(connection.execute(query, ids).fetchall())
+        return [] if is_blank(connection) else connection.execute(query, values).fetchall()
 
 
 def mark_places(values: Sequence[Any]) -> str:
@@ -201,14 +211,15 @@ def open_file(path: Path) -> sqlite3.Connection:
     """
     import filelock
 
-    schema, version = (INDEX_SCHEMA, INDEX_VERSION) if path.name == "index.db" else (LOG_SCHEMA, LOG_VERSION)
-    connection = _connect(path)
+    is_index = path.name == "index.db"
+    version, connection = INDEX_VERSION if is_index else LOG_VERSION, _connect(path)
     try:
-        if is_blank(connection):
+        if not is_index or is_blank(connection):
             connection.close()
-            with filelock.FileLock(path.parent / ".lock"):  # whoever removes a file holds it: now there is a new one
+            with filelock.FileLock(path.parent / ".lock"):  # whoever removes a file holds it: now it is there or gone
                 connection = _connect(path)
                 if is_blank(connection):
+                    schema = INDEX_SCHEMA if is_index else _write_schema(path)
                     connection.execute("pragma journal_mode = wal")
                     connection.executescript(f"begin; {schema} pragma user_version = {version}; commit;")
         connection.execute("pragma synchronous = full")
@@ -225,6 +236,14 @@ def open_file(path: Path) -> sqlite3.Connection:
 def _connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False,
                            cached_statements=CHUNK_ROWS + 16)
+
+# %% ../../nbs/production/10_parts.ipynb #5e0c81aa
+def _write_schema(path: Path) -> str:
+    found = ask_index(path.parent, "select number from cursors where part = ?", (path.stem,))
+    if not (seen := max((row[0] for row in found), default=0)):
+        return LOG_SCHEMA
+    return (LOG_SCHEMA.replace("primary key,", "primary key autoincrement,", 1) +
+            f"insert into sqlite_sequence values ('predictions', {seen});")
 
 # %% ../../nbs/production/10_parts.ipynb #3e5bb172
 MOST_OPEN = 4  # days whose files are kept open

@@ -18,13 +18,16 @@ from ..base.settings import Settings
 from ..delivery.checkup import Finding
 from ..model.problem import list_problems
 from .outcomes import OutcomeLog, find_early_keys, find_outcomes, summarise_outcomes
-from .parts import DAY, Part, explain_failure, find_folder, list_files, name_day, open_file
+from cd4ml.production.parts import (
+    DAY, Part, ask_index, explain_failure, find_folder, list_files, measure_file, name_day, open_file,
+)
 from .places import Address
 from .postgres import Database, Statement, hide_password, is_postgres, run_statements
 from .predictions import find_log
 
 # %% ../../nbs/production/19_retention.ipynb #b64f1663
 OUTCOMES = "outcomes"  # among the parts of a cursor, if its reader follows them as well
+_KNOWN = ""  # the part in whose name a reader is known who has seen none
 
 
 def write_cursor(address: Address, reader: str, cursor: Mapping[str, int] | None) -> None:
@@ -44,22 +47,19 @@ def write_cursor(address: Address, reader: str, cursor: Mapping[str, int] | None
 
 
 def list_changes(reader: str, cursor: Mapping[str, int] | None) -> list[Statement]:
-    """Return the statements that keep the `cursor` of `reader`; the part without a name stays when all others go."""
-    rows = [] if cursor is None else [(reader, *one) for one in {"": 0, **cursor}.items()]
+    """Return the statements that keep the `cursor` of `reader`, or forget him."""
+    rows = [] if cursor is None else [(reader, *one) for one in {_KNOWN: 0, **cursor}.items()]
     return [("delete from cursors where reader = ?", [(reader,)]), ("insert into cursors values (?, ?, ?)", rows)]
 
 # %% ../../nbs/production/19_retention.ipynb #bb4f9900
 def read_cursors(address: Address) -> dict[str, dict[str, int]]:
     """Return the cursor of each reader of the log at `address`."""
-    path, rows = find_folder(address) / "index.db", list[tuple[str, str, int]]()
-    if is_postgres(address):
-        rows = Database(str(address)).select("select reader, part, number from cursors")  # type: ignore[assignment]
-    elif path.is_file():
-        with explain_failure(str(path)), contextlib.closing(open_file(path)) as index:
-            rows = index.execute("select reader, part, number from cursors").fetchall()
-    found: dict[str, dict[str, int]] = {}
+    query = "select reader, part, number from cursors"
+    rows = Database(str(address)).select(query) if is_postgres(address) else ask_index(find_folder(address), query)
+    found: dict[str, dict[str, int]] = {reader: {} for reader, _, _ in rows}
     for reader, part, number in rows:
-        found.setdefault(reader, {})[part] = number
+        if part != _KNOWN:
+            found[reader][part] = number
     return found
 
 # %% ../../nbs/production/19_retention.ipynb #62ffc845
@@ -91,12 +91,16 @@ def prune_log(address: Address, days: int, now: dt.datetime) -> Pruning:
             open_file(find_folder(address) / "index.db").close()
         for part in old:
             with filelock.FileLock(find_folder(address) / ".lock"):
-                size = sum(path.stat().st_size for path in part.path.parent.glob(f"{part.path.name}*"))
+                size = _measure(part)
                 if _remove_part(address, part):
                     removed, freed = [*removed, part.name], freed + size
                 else:
                     kept.append(part.name)
     return Pruning(tuple(removed), freed, tuple(kept))
+
+
+def _measure(part: Part) -> int:
+    return sum(map(measure_file, part.path.parent.glob(f"{part.path.name}*")))
 
 
 def _find_last_day(part: Part) -> int:
@@ -132,7 +136,8 @@ def _remove_part(address: Address, part: Part) -> bool:
         if (outcomes := find_outcomes(address)).is_file():
             connection.execute("attach ? as beside", (str(outcomes),))
         connection.execute("begin immediate")
-        tables = {row[0] for row in connection.execute("select name from main.sqlite_master where type = 'table'")}
+        tables = {row[0] for row in connection.execute("select name from main.sqlite_master where type = 'table' "
+                                                       "and name not like 'sqlite%'")}
         if tables and not _is_heard(address, part):
             connection.execute("rollback")
             return False
@@ -158,7 +163,6 @@ def _forget(address: Address, part: Part, keys: set[tuple[str, str]]) -> None:
             connection.executemany(f"delete from outcomes where problem = ? and key = ? and {_NOT_LAST}", gone)
     with contextlib.closing(open_file(find_folder(address) / "index.db")) as index:
         index.execute("delete from claims where day = ?", (part.day,))
-        index.execute("delete from cursors where part = ?", (part.name,))
 
 # %% ../../nbs/production/19_retention.ipynb #db1add5b
 _SAME = "exists (select 1 from predictions p where p.key = o.key and p.problem = o.problem"
@@ -206,7 +210,7 @@ def _describe_size(address: Address) -> str:
         found = Database(str(address)).select("select pg_total_relation_size('predictions')")
         return f"{hide_password(str(address))}, {found[0][0] / 1e6 if found else 0:,.0f} MB"
     parts = list_files(address)
-    size = sum(path.stat().st_size for part in parts for path in part.path.parent.glob(f"{part.path.name}*"))
+    size = sum(map(_measure, parts))
     span = f"{parts[0].name} to {parts[-1].name}, " if parts else ""
     return f"{len(parts)} days, {span}{size / 1e6:,.0f} MB"
 

@@ -41,7 +41,7 @@ class Shipper:
 
     def __init__(self, lease: Lease, sink: Sink, clock: Clock):
         self.lease, self.sink, self.clock = lease, sink, clock
-        self.state, self._is_written, self._counted = lease.read(), True, 0.0
+        self.state, self._is_written, self._counted = lease.read(), False, 0.0
 
     def ship_batch(self) -> bool:
         """Return whether something new was read, after it is kept at the sink and the cursor on disk.

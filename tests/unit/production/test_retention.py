@@ -6,6 +6,8 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from cd4ml.base.errors import StoreError
 from cd4ml.base.settings import load_settings
 from cd4ml.production.outcomes import OutcomeLog, Told, find_early_keys, read_outcomes
@@ -92,12 +94,48 @@ def test_nothing_that_was_acknowledged_is_lost_to_a_prune(tmp_path: Path) -> Non
         seen |= {row[0] for row in rows}
         write_cursor(tmp_path / "log", "reader", cursor)
         prune_log(tmp_path / "log", 3, NOW)
-        cursor = read_cursors(tmp_path / "log").get("reader", {})  # none before the first part
+        cursor = read_cursors(tmp_path / "log")["reader"]
     stop.set()
     thread.join()
     seen |= {row[0] for row in read_after(tmp_path / "log", cursor, 1_000_000)[0]}
     assert kept_before == []
     assert not set(kept) - seen
+
+
+def test_a_reader_is_known_before_he_has_read_anything_and_after_all_that_he_read_is_gone(tmp_path: Path) -> None:
+    write_cursor(tmp_path / "log", "reader", {})
+    for name in "ab":
+        PredictionLog(tmp_path / "log").append([make_prediction(name, 40)])
+        assert prune_log(tmp_path / "log", 3, NOW).kept == ("2013-06-21",)
+        write_cursor(tmp_path / "log", "reader", read_after(tmp_path / "log", {}, 10)[1])
+        assert prune_log(tmp_path / "log", 3, NOW).removed == ("2013-06-21",)
+        write_cursor(tmp_path / "log", "reader", read_after(tmp_path / "log", {}, 10)[1])
+        assert read_cursors(tmp_path / "log") == {"reader": {}}
+
+
+@pytest.mark.slow
+def test_servers_that_close_a_day_beside_a_prune_do_not_disturb_it(tmp_path: Path) -> None:
+    """With the last connection go the files that SQLite keeps beside a day."""
+    stop, written = threading.Event(), list[str]()
+    write_cursor(tmp_path / "log", "reader", {})
+
+    def write() -> None:
+        while not stop.is_set():
+            log = PredictionLog(tmp_path / "log")
+            log.append([make_prediction(f"{len(written)}", 40)])
+            written.append(f"{len(written)}")
+            log.close()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        for _ in range(200):
+            prune_log(tmp_path / "log", 3, NOW)
+            assert examine_log(replace(load_settings(), prediction_log=str(tmp_path / "log")))
+    finally:
+        stop.set()
+        thread.join()
+    assert [row[0] for row in read_after(tmp_path / "log", {}, 100_000)[0]] == written
 
 
 def test_settings_say_how_long_and_the_doctor_says_how_it_is(tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
 """Events, addresses and states where the notebooks do not look: odd clocks, long logs, hanging and failing sinks."""
 
+import contextlib
 import datetime as dt
+import itertools
 import json
+import random
 import socket
 import threading
 from collections.abc import Sequence
@@ -18,12 +21,13 @@ from cd4ml.production.events import Cursor, Event, count_events, read_events
 from cd4ml.production.fluentd import pack_events
 from cd4ml.production.leases import FileLease, LeaseError, hold_sink, list_leases, open_lease
 from cd4ml.production.outcomes import OutcomeLog, Told
+from cd4ml.production.parts import DAY
 from cd4ml.production.predictions import LogRow, PredictionLog, read_after
 from cd4ml.production.retention import prune_log
 from cd4ml.production.shipping import BATCH_EVENTS, Shipper, follow_log, tell_away
 from cd4ml.production.sinks import Refusal, SinkError, read_sinks
 
-AT = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
+AT, AT_LOG = dt.datetime(2026, 1, 2, tzinfo=dt.UTC), dt.datetime(2013, 7, 1, 12, tzinfo=dt.UTC)
 ADDRESS = read_sinks("fluentd://127.0.0.1:24224")[0]
 
 
@@ -144,6 +148,7 @@ def test_a_cursor_that_cannot_be_written_stops_the_next_batch(
         log: PredictionLog, monkeypatch: pytest.MonkeyPatch) -> None:
     shelf = Shelf()
     shipper = make_shipper(log, shelf)
+    assert not shipper.ship_batch()
     log.write(make_rows(2))
 
     def fail(*_: object) -> None:
@@ -158,6 +163,91 @@ def test_a_cursor_that_cannot_be_written_stops_the_next_batch(
     monkeypatch.undo()
     assert shipper.ship_batch()
     assert shelf.taken == ["p0", "p1", "q0", "q1"]
+
+
+def test_no_old_day_goes_before_a_sink_that_was_away_from_the_beginning_has_it(log: PredictionLog) -> None:
+    shelf = Shelf(failures=1)
+    shipper = make_shipper(log, shelf)
+    assert not shipper.ship_batch()  # of an empty log
+    log.write(make_rows(3))
+    with pytest.raises(SinkError):
+        shipper.ship_batch()
+    assert prune_log(log.path, 1, AT).kept == ("2013-07-01",)
+    shipping.empty_log(shipper)
+    assert shelf.taken == ["p0", "p1", "p2"]
+    assert prune_log(log.path, 1, AT).removed == ("2013-07-01",)
+
+
+DAYS = 1372680000000 // DAY
+
+
+def write_day(log: PredictionLog, stem: str, days: int, count: int = 3) -> list[str]:
+    rows = [(row[0], row[1], (DAYS + days) * DAY, *row[3:]) for row in make_rows(count, stem=f"{stem}-")]
+    writer = PredictionLog(log.path)  # one that has an old file open is refused first
+    writer.write(rows)
+    writer.close()
+    return [row[0] for row in rows]
+
+
+def test_a_day_that_was_removed_and_comes_again_is_told_whether_the_shipper_saw_it_go_or_not(
+        log: PredictionLog) -> None:
+    """What a prune removes may come again, by a clock that is wrong: in a file that is another one."""
+    shelf, told = Shelf(), list[str]()
+    shipper = make_shipper(log, shelf)
+    for turn, (count, has_looked, is_new) in enumerate(itertools.product((1, 3, 9), (False, True), (False, True))):
+        told += write_day(log, f"{turn}a", -40, 3)
+        shipping.empty_log(shipper)
+        assert prune_log(log.path, 3, AT_LOG).removed
+        if has_looked:
+            shipper.ship_batch()
+        told += write_day(log, f"{turn}b", -40, count)
+        if is_new:  # after a restart
+            shipper = make_shipper(log, shelf)
+        assert count_events(str(log.path), "toy", shipper.state.cursor) == count
+        shipping.empty_log(shipper)
+        assert prune_log(log.path, 3, AT_LOG).removed
+    assert shelf.taken == told
+
+
+@pytest.mark.slow
+def test_clocks_that_jump_by_days_while_the_log_is_followed_lose_and_double_nothing(
+        log: PredictionLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two servers, to days before and after, and to a day of the past that was never there; beside a prune."""
+    monkeypatch.setattr(shipping, "POLL", 0.001)
+    monkeypatch.setattr(shipping, "BATCH_EVENTS", 7)
+    shelf, stop, written = Shelf(), threading.Event(), list[str]()
+    shipper = make_shipper(log, shelf)
+    assert not shipper.ship_batch()  # now a prune knows of it
+    follower = threading.Thread(target=follow_log, args=(shipper, stop))
+    follower.start()
+
+    def serve(name: str) -> None:
+        dice = random.Random(name)
+        for turn in range(30):
+            day = dice.choice((0, 0, 0, -1, 1, -3, 5, -40 - turn, 400 + turn))
+            with contextlib.suppress(StoreError):  # what is refused was promised to nobody
+                written.extend(write_day(log, f"{name}{turn}", day, dice.choice((1, 3, 20))))
+
+    servers = [threading.Thread(target=serve, args=(name,)) for name in "ab"]
+    for server in servers:
+        server.start()
+    while any(server.is_alive() for server in servers):
+        prune_log(log.path, 2, AT_LOG)
+    while follower.is_alive() and not set(written) <= {*shelf.taken}:
+        stop.wait(0.01)
+    stop.set()
+    follower.join()
+    assert len(shelf.taken) == len(set(shelf.taken))
+    assert set(written) <= set(shelf.taken)
+
+
+def test_a_part_of_a_day_that_comes_after_later_days_were_read_is_told(log: PredictionLog) -> None:
+    shelf, told = Shelf(), list[str]()
+    shipper = make_shipper(log, shelf)
+    for turn, day in enumerate((0, 3, 30, -1, 3, -9000, 1, 0, 9000, -1)):
+        told += write_day(log, str(turn), day, 2 * BATCH_EVENTS + 1 if day == -1 else 3)
+        shipping.empty_log(shipper)
+        assert shelf.taken == told
 
 
 @pytest.mark.parametrize("text", ['{"format": 2}', "[]", '{"format": 1, "cursor": {"elsewhere": 1}}', "", "{", "7"])
