@@ -4,60 +4,33 @@ import json
 import os
 import re
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from server_process import promote, serve, wait_until, write_release
 from sklearn.linear_model import LinearRegression
 
-from cd4ml.base.fingerprint import hash_bytes
 from cd4ml.base.store import Store
-from cd4ml.delivery.export import export_model
-from cd4ml.delivery.history import Event, add_event
-from cd4ml.delivery.manifest import Release
-from cd4ml.model.training import dump_model
 from cd4ml.production.predictions import read_after
 
 pytestmark = [pytest.mark.slow, pytest.mark.services]
-ROOT = Path(__file__).resolve().parents[2]
-PROBLEM, KEY = "flights", "a-key"
+KEY = "a-key"
 TAKEN = 8  # requests at once
 SECONDS = int(os.environ.get("FLOOD_SECONDS", "6"))  # 60 for the whole minute
 
 
-@contextmanager
-def serve(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen, str]]:
-    rows = pd.DataFrame({"x": [1.0, 2.0, 3.0, 5.0]})
-    model, store = LinearRegression().fit(rows, rows["x"]), Store(str(folder / "releases"))
-    files = {"model/model.skops": dump_model(model), "model/model.onnx": export_model(model, rows, "regression")}
-    release = Release(PROBLEM, 1, "2026-01-02T03:04:05+00:00", "regression", "y", (("x", "float64"),), (),
-                      {"decision": {"status": "pass"}, "metrics": {}}, {}, None,
-                      {path: hash_bytes(data) for path, data in files.items()})
-    for path, data in {**files, "manifest.json": release.to_json()}.items():
-        store.write(f"{release.folder}/{path}", data)
-    add_event(store, PROBLEM, lambda number, champion: Event(number, "promote", 1, champion, "", "ada", "", "ci"))
-    places = {"CD4ML_ROOT": str(ROOT), "CD4ML_RELEASE_STORE": store.url, "CD4ML_API_KEYS": KEY,
-              "CD4ML_PREDICTION_LOG": str(folder / "predictions")}
-    command = [str(Path(sys.executable).parent / "cd4ml"), "serve", PROBLEM, "--port", "0", *options]
-    process = subprocess.Popen(command, env=os.environ | places, text=True, stderr=subprocess.PIPE,
-                               stdout=subprocess.DEVNULL)
-    try:
-        said = ""
-        while not (found := re.search(r"(https?://\S+?)/ ", said)):
-            line = process.stderr.readline()
-            assert line, said
-            said += line
-        yield process, found[1]
-    finally:
-        process.kill()
-        process.communicate()
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store, rows = Store(str(tmp_path / "releases")), pd.DataFrame({"x": [1.0, 2.0, 3.0, 5.0]})
+    write_release(store, LinearRegression().fit(rows, rows["x"]), rows, is_portable=True)
+    promote(store)
+    return store
 
 
 def ask_status(address: str) -> tuple[int, dict]:
@@ -69,10 +42,7 @@ def ask_status(address: str) -> tuple[int, dict]:
 
 
 def wait_until_ready(address: str) -> None:
-    began = time.monotonic()
-    while ask_status(f"{address}/health/ready")[0] != 200:
-        assert time.monotonic() < began + 20, "never ready again"
-        time.sleep(0.05)
+    wait_until(lambda: ask_status(f"{address}/health/ready")[0] == 200, "ready again", 20)
 
 
 class Load:
@@ -94,9 +64,9 @@ def count(load: subprocess.Popen) -> dict:
 
 @pytest.mark.parametrize("size", [500, 5000])  # answered in the event loop, and in a thread
 def test_ten_times_the_load_is_refused_in_words_loses_nothing_and_is_over_when_it_is_over(
-        tmp_path: Path, find_tool: Callable[[str], Path], size: int) -> None:
+        tmp_path: Path, store: Store, find_tool: Callable[[str], Path], size: int) -> None:
     load, seen = Load(find_tool("wrk"), tmp_path, size), list[tuple[int, dict]]()
-    with serve(tmp_path, "--max-requests", str(TAKEN)) as (_, address):
+    with serve(store, "--max-requests", str(TAKEN), CD4ML_API_KEYS=KEY) as (_, address):
         before = count(load.start(address, TAKEN // 2, 2))
         wait_until_ready(address)
         flood = load.start(address, 10 * TAKEN, SECONDS)
@@ -123,9 +93,10 @@ def test_ten_times_the_load_is_refused_in_words_loses_nothing_and_is_over_when_i
     assert {logged.get(one, 0) for one in ids} == {size}
 
 
-def test_memory_does_not_grow_with_requests(tmp_path: Path, find_tool: Callable[[str], Path]) -> None:
+def test_memory_does_not_grow_with_requests(
+        tmp_path: Path, store: Store, find_tool: Callable[[str], Path]) -> None:
     load = Load(find_tool("wrk"), tmp_path, 1)
-    with serve(tmp_path) as (process, address):
+    with serve(store, CD4ML_API_KEYS=KEY) as (process, address):
 
         def ask_until(answered: int) -> float:
             while not load.answered.is_file() or load.answered.read_text().count("\n") < answered:

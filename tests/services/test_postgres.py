@@ -3,10 +3,8 @@
 import datetime as dt
 import http.client
 import json
-import os
 import random
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,14 +15,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from server_process import PROBLEM, promote, serve, wait_until, write_release
 from sklearn.linear_model import LinearRegression
 
 from cd4ml.base.errors import StoreError
-from cd4ml.base.fingerprint import hash_bytes
 from cd4ml.base.store import Store
-from cd4ml.delivery.history import Event, add_event
-from cd4ml.delivery.manifest import Release
-from cd4ml.model.training import dump_model
 from cd4ml.production.events import Cursor, read_events
 from cd4ml.production.leases import DatabaseLease
 from cd4ml.production.outcomes import OutcomeLog, Told, find_early_keys, read_outcomes, summarise_outcomes
@@ -45,19 +40,13 @@ from cd4ml.production.queries import LogQuery, count_predictions, find_predictio
 from cd4ml.production.retention import prune_log, write_cursor
 from cd4ml.production.sinks import read_sinks
 
-ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 AT, SECRET = dt.datetime(2013, 7, 1, 12, tzinfo=dt.UTC), "s3cret-w0rd"  # of the database, as conftest.py makes it
-SERVER = """
-from cd4ml.base.settings import load_settings
-from cd4ml.production.limits import Listening
-from cd4ml.production.serving import serve_problem
-serve_problem(load_settings(), "toy", Listening(port=0), announce=lambda address, release: print(address, flush=True))
-"""
 
 
 def make_prediction(name: str, at: dt.datetime = AT, key: str = "", release: int = 1) -> Prediction:
-    return Prediction(name, "r", at, "toy", release, {"a": 1.5, "b": "Zürich \t\\ \n'"}, {"prediction": 2.5}, 0.01, key)
+    features = {"a": 1.5, "b": "Zürich \t\\ \n'"}
+    return Prediction(name, "r", at, PROBLEM, release, features, {"prediction": 2.5}, 0.01, key)
 
 
 def test_the_same_questions_have_the_same_answers_as_in_files(address: str, tmp_path: Path) -> None:
@@ -72,19 +61,19 @@ def test_the_same_questions_have_the_same_answers_as_in_files(address: str, tmp_
         with pytest.raises(DuplicateError):
             log.append([make_prediction("new"), make_prediction("p3", AT + dt.timedelta(days=9))])
         log.append(rows[7:])
-        OutcomeLog(place).append("toy", told)
+        OutcomeLog(place).append(PROBLEM, told)
         found.append([
-            summarise_log(place, "toy"), find_unlogged(place, "toy", ["p1", "new", "p11"]),
+            summarise_log(place, PROBLEM), find_unlogged(place, PROBLEM, ["p1", "new", "p11"]),
             recall_predictions(place, ["p2", "p3", "p99", "p4"]), read_outcomes(place),
-            summarise_outcomes(place, "toy"),
-            read_outcomes(place, ["p0", "p0~4", "p1", "p2", "p5"]), find_early_keys(place, "toy"),
-            find_predictions(place, LogQuery("toy", since=AT + dt.timedelta(hours=20)), 4),
-            find_predictions(place, LogQuery("toy", key="k1", where=(read_condition("a>1"),))),
-            find_predictions(place, LogQuery("toy", prediction_id="p3")),
-            count_predictions(place, LogQuery("toy"), "day"),
-            count_predictions(place, LogQuery("toy", key="k1"), "release"),
-            count_predictions(place, LogQuery("toy", until=AT + dt.timedelta(hours=30)), "day"),
-            read_predictions(place, "toy", AT + dt.timedelta(hours=8)).to_dict("list"),
+            summarise_outcomes(place, PROBLEM),
+            read_outcomes(place, ["p0", "p0~4", "p1", "p2", "p5"]), find_early_keys(place, PROBLEM),
+            find_predictions(place, LogQuery(PROBLEM, since=AT + dt.timedelta(hours=20)), 4),
+            find_predictions(place, LogQuery(PROBLEM, key="k1", where=(read_condition("a>1"),))),
+            find_predictions(place, LogQuery(PROBLEM, prediction_id="p3")),
+            count_predictions(place, LogQuery(PROBLEM), "day"),
+            count_predictions(place, LogQuery(PROBLEM, key="k1"), "release"),
+            count_predictions(place, LogQuery(PROBLEM, until=AT + dt.timedelta(hours=30)), "day"),
+            read_predictions(place, PROBLEM, AT + dt.timedelta(hours=8)).to_dict("list"),
             [row[0] for row in read_after(place, {}, 100)[0]]])
         log.close()
     for ours, theirs in zip(*found, strict=True):
@@ -118,7 +107,7 @@ def test_a_follower_gets_every_outcome_of_several_writers_once_and_in_order(addr
 
     def write(number: int) -> None:
         for turn in range(25):
-            OutcomeLog(address).append("toy", [Told(f"p{number}", "", turn, str(i)) for i in range(1 + turn % 3)])
+            OutcomeLog(address).append(PROBLEM, [Told(f"p{number}", "", turn, str(i)) for i in range(1 + turn % 3)])
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -127,7 +116,7 @@ def test_a_follower_gets_every_outcome_of_several_writers_once_and_in_order(addr
     is_last, found = False, []
     while not is_last or found:
         is_last = not any(thread.is_alive() for thread in threads)
-        found, cursor = read_events(address, "toy", cursor, 7)
+        found, cursor = read_events(address, PROBLEM, cursor, 7)
         seen += [one.id for one in found]
     assert len(seen) == len(set(seen)) == 4 * 49
     numbers = [int(one.rpartition("-")[2]) for one in seen]
@@ -140,13 +129,13 @@ def test_totals_are_exact_and_old_days_go_when_they_were_seen(address: str) -> N
         at = AT + day * dt.timedelta(days=1)
         log.write([(one, *make_row(make_prediction("x", at, "k"))[1:]) for one in make_ids(at, 3000)])
     log.append([make_prediction("last", at)])
-    assert [one.count for one in count_predictions(address, LogQuery("toy"), "day")] == [3000, 3000, 3000, 3001]
-    OutcomeLog(address).append("toy", [Told("last", "", 1, "1"), Told("", "k", 1, "1")])
+    assert [one.count for one in count_predictions(address, LogQuery(PROBLEM), "day")] == [3000, 3000, 3000, 3001]
+    OutcomeLog(address).append(PROBLEM, [Told("last", "", 1, "1"), Told("", "k", 1, "1")])
     write_cursor(address, "shipper", read_after(address, {}, 4000)[1])
     assert (prune_log(address, 1, at).removed, len(prune_log(address, 1, at).kept)) == ((), 2)
     write_cursor(address, "shipper", read_after(address, {}, 100_000)[1])
     assert prune_log(address, 1, at).removed == ("2013-07-01", "2013-07-02")
-    assert summarise_log(address, "toy").count == 6001
+    assert summarise_log(address, PROBLEM).count == 6001
     assert len(read_outcomes(address)) == 6001
     assert len(list_parts(address)) == 1
 
@@ -155,15 +144,15 @@ def test_a_prune_keeps_what_a_sink_has_not_heard_and_makes_it_hear_nothing_again
     log, later = PredictionLog(address), AT + dt.timedelta(days=9)
     log.append([make_prediction("old"), make_prediction("key", key="k"), make_prediction("new", later)])
     for told in (Told("new", "", 1, "1"), Told("", "k", 1, "1"), Told("old", "", 1, "1")):
-        OutcomeLog(address).append("toy", [told])
-    lease = DatabaseLease(address, "toy", read_sinks("fluentd://h")[0])
+        OutcomeLog(address).append(PROBLEM, [told])
+    lease = DatabaseLease(address, PROBLEM, read_sinks("fluentd://h")[0])
     assert lease.acquire()
-    cursor = read_events(address, "toy", Cursor(), 10)[1]
+    cursor = read_events(address, PROBLEM, Cursor(), 10)[1]
     lease.write(replace(lease.read(), cursor=Cursor(cursor.predictions, cursor.outcomes - 1)))
     assert prune_log(address, 1, later).kept == ("2013-07-01",)
     lease.write(replace(lease.read(), cursor=cursor))
     assert prune_log(address, 1, later).removed == ("2013-07-01",)
-    assert read_events(address, "toy", cursor, 10) == ([], cursor)
+    assert read_events(address, PROBLEM, cursor, 10) == ([], cursor)
     assert read_outcomes(address)["new"] == 1
     lease.release()
     log.close()
@@ -171,7 +160,7 @@ def test_a_prune_keeps_what_a_sink_has_not_heard_and_makes_it_hear_nothing_again
 
 def test_no_message_holds_the_password(postgres: Any) -> None:
     wrong = postgres.address.replace("w0rd", "word")
-    for use in (lambda: PredictionLog(wrong), lambda: summarise_log(wrong, "toy"),
+    for use in (lambda: PredictionLog(wrong), lambda: summarise_log(wrong, PROBLEM),
                 lambda: PredictionLog(postgres.address.replace("/postgres", "/nothing"))):
         with pytest.raises(StoreError) as caught:
             use()
@@ -181,29 +170,18 @@ def test_no_message_holds_the_password(postgres: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("releases")
-    store, rows = Store(str(folder)), pd.DataFrame({"x": [1.0, 2.0, 3.0]})
-    data = dump_model(LinearRegression().fit(rows, [2.0, 4.0, 6.0]))
-    release = Release("toy", 1, "", "regression", "y", (("x", "float64"),), (), {"decision": {"status": "pass"},
-                      "metrics": {}}, {}, None, {"model/model.skops": hash_bytes(data)})
-    store.write("toy/1/model/model.skops", data)
-    store.write("toy/1/manifest.json", release.to_json())
-    add_event(store, "toy", lambda number, _: Event(number, "promote", 1, None, "", "ada", "", "ci"))
-    return folder
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    store, rows = Store(str(tmp_path_factory.mktemp("served") / "releases")), pd.DataFrame({"x": [1.0, 2.0, 3.0]})
+    write_release(store, LinearRegression().fit(rows, [2.0, 4.0, 6.0]), rows)
+    promote(store)
+    return store
 
 
 @contextmanager
-def start_server(releases: Path, address: str) -> Iterator[tuple[subprocess.Popen, str]]:
-    places = {"CD4ML_ROOT": str(ROOT), "CD4ML_RELEASE_STORE": str(releases), "DB_WORD": SECRET,
-              "CD4ML_PREDICTION_LOG": address.replace(SECRET, "${DB_WORD}")}
-    process = subprocess.Popen([sys.executable, "-c", SERVER], env=os.environ | places, text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    try:
-        yield process, process.stdout.readline().strip().removeprefix("http://")
-    finally:
-        process.kill()
-        process.communicate()
+def start_server(store: Store, address: str) -> Iterator[tuple[subprocess.Popen, str]]:
+    log = address.replace(SECRET, "${DB_WORD}")
+    with serve(store, DB_WORD=SECRET, CD4ML_PREDICTION_LOG=log) as (process, found):
+        yield process, found.removeprefix("http://")
 
 
 @dataclass
@@ -250,42 +228,35 @@ class Load:
         return started
 
 
-def wait_for(is_so: object, seconds: float = 40) -> None:
-    began = time.monotonic()
-    while not is_so():
-        assert time.monotonic() < began + seconds, "it did not come"
-        time.sleep(0.02)
-
-
 def check_log(address: str, answers: dict[str, float], told: dict[str, float]) -> None:
     rows, _ = read_after(address, {}, 10**7)
     logged = {row[0]: json.loads(row[6])["prediction"] for row in rows}
     assert len(logged) == len(rows), "doubled"
     assert not answers.keys() - logged.keys(), "lost"
     assert all(logged[one] == value for one, value in answers.items())
-    assert summarise_log(address, "toy").count == len(rows)
+    assert summarise_log(address, PROBLEM).count == len(rows)
     kept = read_outcomes(address)
     assert all(kept[one] == value for one, value in told.items())
 
 
-def test_the_database_stops_and_starts_under_load(postgres: Any, address: str, releases: Path) -> None:
-    with start_server(releases, address) as (_, first), start_server(releases, address) as (_, second):
+def test_the_database_stops_and_starts_under_load(postgres: Any, address: str, store: Store) -> None:
+    with start_server(store, address) as (_, first), start_server(store, address) as (_, second):
         loads = [Load(first), Load(second)]
         threads = [thread for load in loads for thread in load.start()]
-        wait_for(lambda: all(len(load.told) > 3 for load in loads))
+        wait_until(lambda: all(len(load.told) > 3 for load in loads), "outcomes")
         for _ in range(3):
             postgres.stop()
             marks = [load.statuses.count(503) for load in loads]
-            wait_for(lambda marks=marks: all(load.statuses.count(503) > mark for load, mark in
-                                             zip(loads, marks, strict=True)))
+            wait_until(lambda marks=marks: all(load.statuses.count(503) > mark for load, mark in
+                                               zip(loads, marks, strict=True)), "a refusal by each")
             connection = http.client.HTTPConnection(first, timeout=30)
             connection.request("GET", "/health/ready")
             ready = connection.getresponse()
             assert (ready.status, b"prediction log" in ready.read()) == (503, True)
             postgres.start()
             counts = [len(load.answers) for load in loads]
-            wait_for(lambda counts=counts: all(len(load.answers) > count + 20 for load, count in
-                                               zip(loads, counts, strict=True)))
+            wait_until(lambda counts=counts: all(len(load.answers) > count + 20 for load, count in
+                                                 zip(loads, counts, strict=True)), "answers by each")
         for load in loads:
             load.is_stopped = True
         for thread in threads:
@@ -298,13 +269,13 @@ def test_the_database_stops_and_starts_under_load(postgres: Any, address: str, r
     check_log(address, loads[0].answers | loads[1].answers, loads[0].told | loads[1].told)
 
 
-def test_a_killed_server_loses_nothing_that_it_acknowledged(address: str, releases: Path) -> None:
+def test_a_killed_server_loses_nothing_that_it_acknowledged(address: str, store: Store) -> None:
     answers, told, dice = dict[str, float](), dict[str, float](), random.Random(3)
     for _ in range(5):
-        with start_server(releases, address) as (process, host):
+        with start_server(store, address) as (process, host):
             load = Load(host)
             threads = load.start()
-            wait_for(lambda load=load: load.answers)
+            wait_until(lambda load=load: load.answers, "an answer")
             time.sleep(dice.uniform(0, 0.5))
             process.kill()
             for thread in threads:

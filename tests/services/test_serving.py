@@ -18,32 +18,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from server_process import COMMAND, LISTING, PROBLEM, ROOT, promote, serve, wait_until, write_release
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder
 
 from cd4ml.base.errors import SettingsError
-from cd4ml.base.fingerprint import hash_bytes
 from cd4ml.base.settings import load_settings
 from cd4ml.base.store import Store
-from cd4ml.delivery.history import Event, add_event
-from cd4ml.delivery.manifest import Release
-from cd4ml.model.training import dump_model, predict_rows
+from cd4ml.model.training import predict_rows
 from cd4ml.production.limits import Listening
 from cd4ml.production.predictions import read_predictions, summarise_log
 from cd4ml.production.serving import serve_problem
-
-ROOT = Path(__file__).resolve().parents[2]
-PROBLEM = "flights"  # a known name, so that a server may start before its first release
-SERVER = """
-import sys
-from cd4ml.base.settings import load_settings
-from cd4ml.production.limits import Listening
-from cd4ml.production.serving import serve_problem
-serve_problem(load_settings(), "flights", Listening(port=0), announce=lambda address, _: print(address, flush=True))
-print(*sorted({name.partition(".")[0] for name in sys.modules}))
-"""
 
 
 @dataclass(frozen=True)
@@ -63,9 +50,7 @@ class Server:
 
     def wait_for_release(self, release: int, seconds: float = 40.0) -> float:
         began = time.monotonic()
-        while self.ask("/health/ready")[1]["release"] != release:
-            assert time.monotonic() - began < seconds, f"release {release} never served"
-            time.sleep(0.02)
+        wait_until(lambda: self.ask("/health/ready")[1]["release"] == release, f"release {release} serves", seconds)
         return time.monotonic() - began
 
 
@@ -93,48 +78,18 @@ def models(rows: pd.DataFrame) -> list:
             for n in (1, 4)]
 
 
-def write_release(store: Store, version: int, model: object, rows: pd.DataFrame, damage: bool = False) -> None:
-    data = dump_model(model)
-    features = tuple((name, str(kind)) for name, kind in rows.dtypes.items())
-    release = Release(PROBLEM, version, "2026-01-02T03:04:05+00:00", "binary", "late", features, (False, True),
-                      {"decision": {"status": "pass"}, "metrics": {}, "report": "reports/evaluate.html"}, {}, None,
-                      {"model/model.skops": hash_bytes(data)})
-    store.write(f"{release.folder}/model/model.skops", data[:-9] if damage else data)
-    store.write(f"{release.folder}/manifest.json", release.to_json())
-
-
-def promote(store: Store, version: int) -> None:
-    add_event(store, PROBLEM, lambda number, champion: Event(number, "promote", version, champion, "", "ada", "", "ci"))
-
-
 @contextmanager
 def start_server(folder: Path, **environ: str) -> Iterator[Server]:
-    places = {"CD4ML_ROOT": str(ROOT), "CD4ML_RELEASE_STORE": str(folder / "releases"),
-              "CD4ML_PREDICTION_LOG": str(folder / "predictions")}
-    process = subprocess.Popen([sys.executable, "-c", SERVER], env=os.environ | places | environ, text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    try:
-        server = Server(process.stdout.readline().strip(), process)
-        assert server.address, process.communicate()[1]
-        began = time.monotonic()
-        while True:
-            try:
-                server.ask("/health/live")
-                break
-            except OSError:
-                assert time.monotonic() - began < 30
-                time.sleep(0.05)
-        yield server
-    finally:
-        process.kill()
-        process.communicate()
+    store = Store(str(folder / "releases"))
+    with serve(store, start=(sys.executable, "-c", LISTING), **environ) as (process, address):
+        yield Server(address, process)
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, models: list, rows: pd.DataFrame) -> Iterator[tuple[Server, Path]]:
     folder = tmp_path_factory.mktemp("served")
     store = Store(str(folder / "releases"))
-    write_release(store, 1, models[0], rows)
+    write_release(store, models[0], rows)
     promote(store, 1)
     with start_server(folder) as server:
         server.wait_for_release(1)
@@ -209,8 +164,9 @@ def test_a_promotion_takes_effect_within_a_second_and_no_answer_is_mixed(
         tmp_path: Path, models: list, rows: pd.DataFrame) -> None:
     store = Store(str(tmp_path / "releases"))
     for version, model in enumerate(models, 1):
-        write_release(store, version, model, rows)
-    write_release(store, 3, models[0], rows, damage=True)
+        write_release(store, model, rows, version)
+    write_release(store, models[0], rows, 3)
+    store.write(file := f"{PROBLEM}/3/model/model.skops", store.read(file)[:-9])
     asked, expected = to_json(rows.head(20)), {}
     for version, model in enumerate(models, 1):
         expected[version] = predict_rows(model, rows.head(20), "binary")["probability"].tolist()
@@ -253,7 +209,7 @@ def test_a_promotion_takes_effect_within_a_second_and_no_answer_is_mixed(
 
 def test_what_cannot_be_logged_is_not_answered(tmp_path: Path, models: list, rows: pd.DataFrame) -> None:
     store = Store(str(tmp_path / "releases"))
-    write_release(store, 1, models[0], rows)
+    write_release(store, models[0], rows)
     promote(store, 1)
     with start_server(tmp_path) as server:
         server.wait_for_release(1)
@@ -270,7 +226,7 @@ def test_what_cannot_be_logged_is_not_answered(tmp_path: Path, models: list, row
 
 def test_a_key_is_asked_for_when_there_is_one(tmp_path: Path, models: list, rows: pd.DataFrame) -> None:
     store = Store(str(tmp_path / "releases"))
-    write_release(store, 1, models[0], rows)
+    write_release(store, models[0], rows)
     promote(store, 1)
     with start_server(tmp_path, CD4ML_API_KEYS="first, zweiter-schlüssel") as server:
         server.wait_for_release(1)
@@ -295,7 +251,7 @@ def test_no_server_beyond_this_machine_without_a_key(tmp_path: Path, monkeypatch
 
 def test_a_serving_process_stays_light_and_ends_in_order(tmp_path: Path, models: list, rows: pd.DataFrame) -> None:
     store = Store(str(tmp_path / "releases"))
-    write_release(store, 1, models[0], rows)
+    write_release(store, models[0], rows)
     promote(store, 1)
     with start_server(tmp_path) as server:
         server.wait_for_release(1)
@@ -314,7 +270,7 @@ def test_a_rollback_fails_no_request_and_the_answers_then_name_the_older_release
     """By the command, as a person does it in an incident; what MLflow is told comes later."""
     store = Store(str(tmp_path / "releases"))
     for version, model in enumerate(models, 1):
-        write_release(store, version, model, rows)
+        write_release(store, model, rows, version)
         promote(store, version)
     asked, answers, done = to_json(rows.head(20)), list[tuple[float, int, dict]](), threading.Event()
     environ = os.environ | {"CD4ML_ROOT": str(ROOT), "CD4ML_WHO": "ada"} | {
@@ -332,7 +288,7 @@ def test_a_rollback_fails_no_request_and_the_answers_then_name_the_older_release
         threads = [threading.Thread(target=ask) for _ in range(3)]
         for thread in threads:
             thread.start()
-        command = [str(Path(sys.executable).parent / "cd4ml"), "rollback", PROBLEM, "--why", "late flights are missed"]
+        command = [COMMAND, "rollback", PROBLEM, "--why", "late flights are missed"]
         moved = subprocess.run([*command, "--json"], env=environ, cwd=ROOT, capture_output=True, text=True, check=True)
         server.wait_for_release(1)
         served = time.monotonic()

@@ -3,7 +3,6 @@
 import http.client
 import json
 import os
-import re
 import signal
 import ssl
 import subprocess
@@ -13,76 +12,37 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from server_process import COMMAND, LISTING, PROBLEM, ROOT, promote, serve, write_release
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 
-from cd4ml.base.fingerprint import hash_bytes
 from cd4ml.base.store import Store
-from cd4ml.delivery.export import export_model
-from cd4ml.delivery.history import Event, add_event
-from cd4ml.delivery.manifest import Release
-from cd4ml.model.training import dump_model
 from cd4ml.production.predictions import read_predictions
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).resolve().parents[2]
-COMMAND = Path(sys.executable).parent / "cd4ml"
 ROWS = pd.DataFrame({"x": [1.0, 2.0, 3.0, 5.0]})
-PROBLEM = "flights"  # a name that the command knows
 
 
-def write_release(store: Store, version: int, has_portable: bool = True, takes_null: bool = False) -> None:
+def keep_release(store: Store, version: int, is_portable: bool = True, takes_null: bool = False) -> None:
     """Write a release that answers its own number times x; where x is null, it refuses or takes it for 0."""
-    model = LinearRegression().fit(ROWS, version * ROWS["x"])
+    model = LinearRegression()
     if takes_null:
-        model = make_pipeline(SimpleImputer(strategy="constant", fill_value=0.0), model).fit(ROWS, version * ROWS["x"])
-    files = {"model/model.skops": dump_model(model)}
-    files |= {"model/model.onnx": export_model(model, ROWS, "regression")} if has_portable else {}
-    run = {"decision": {"status": "pass"}, "metrics": {}}
-    hashes = {path: hash_bytes(data) for path, data in files.items()}
-    release = Release(PROBLEM, version, "2026-01-02T03:04:05+00:00", "regression", "y", (("x", "float64"),), (), run,
-                      {}, None, hashes)
-    for path, data in {**files, "manifest.json": release.to_json()}.items():
-        store.write(f"{release.folder}/{path}", data)
-
-
-def promote(store: Store, version: int) -> None:
-    add_event(store, PROBLEM, lambda number, champion: Event(number, "promote", version, champion, "", "ada", "", "ci"))
+        model = make_pipeline(SimpleImputer(strategy="constant", fill_value=0.0), model)
+    write_release(store, model.fit(ROWS, version * ROWS["x"]), ROWS, version, is_portable=is_portable)
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     store = Store(str(tmp_path / "releases"))
     for version in (1, 2):
-        write_release(store, version)
+        keep_release(store, version)
     promote(store, 2)
     return store
-
-
-@contextmanager
-def serve(store: Store, *options: str) -> Iterator[tuple[subprocess.Popen, str]]:
-    places = {"CD4ML_ROOT": str(ROOT), "CD4ML_RELEASE_STORE": store.url,
-              "CD4ML_RUN_STORE": str(Path(store.url).parent / "runs"),
-              "CD4ML_PREDICTION_LOG": str(Path(store.url).parent / "predictions")}
-    process = subprocess.Popen([str(COMMAND), "serve", PROBLEM, "--port", "0", *options], env=os.environ | places,
-                               text=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
-    try:
-        said = ""
-        while not (found := re.search(r"(https?://\S+?)/ ", said)):
-            line = process.stderr.readline()
-            assert line, said
-            said += line
-        yield process, found[1]
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def ask(address: str, body: object, key: str = "", context: ssl.SSLContext | None = None) -> tuple[int, dict, dict]:
@@ -144,7 +104,7 @@ def test_overload_is_refused_in_words_and_over_when_it_is_over(store: Store) -> 
 
 @pytest.mark.parametrize("has_portable", [True, False])
 def test_what_was_accepted_is_answered_before_the_server_ends(store: Store, has_portable: bool) -> None:
-    write_release(store, 3, has_portable)
+    keep_release(store, 3, has_portable)
     promote(store, 3)
     body = json.dumps({"rows": [{"x": 2.0}] * 8000})
     with serve(store) as (process, address):
@@ -186,33 +146,18 @@ def test_fifty_switches_under_load_fail_no_request_and_mix_no_answer(store: Stor
         assert [round(row["prediction"] / one["release"], 9) for row in one["predictions"]] == [1.0, 3.0]
 
 
-LEAN = """
-import sys
-from cd4ml.cli.main import main
-try:
-    main(sys.argv[1:])
-finally:
-    print(*sorted({name.partition(".")[0] for name in sys.modules}))
-"""
-
-
 def test_a_process_that_serves_a_portable_release_is_lean(store: Store) -> None:
     """By the list of what the command has imported at its end, after it answered and showed all its pages."""
-    environ = os.environ | {"CD4ML_ROOT": str(ROOT), "CD4ML_RELEASE_STORE": store.url,
-                            "CD4ML_PREDICTION_LOG": str(Path(store.url).parent / "predictions")}
     began = time.monotonic()
-    process = subprocess.Popen([sys.executable, "-c", LEAN, "serve", PROBLEM, "--port", "0"], env=environ, text=True,
-                               stderr=subprocess.PIPE, stdout=subprocess.PIPE)
-    process.stderr.readline()
-    address = re.search(r"http://\S+?(?=/ )", process.stderr.readline())[0]
-    assert urllib.request.urlopen(f"{address}/health/ready", timeout=30).status == 200
-    print(f"ready after {time.monotonic() - began:.2f} s")
-    assert ask(address, {"rows": [{"x": 1.0}] * 2000})[0] == 200
-    assert ask(address, {"x": "wrong"})[0] == 422
-    for path in ("/", "/docs", "/models", "/model", "/metrics", "/openapi.json"):
-        assert urllib.request.urlopen(address + path, timeout=30).status == 200
-    process.send_signal(signal.SIGINT)
-    imported = set(process.communicate(timeout=30)[0].split())
+    with serve(store, start=(sys.executable, "-c", LISTING)) as (process, address):
+        assert urllib.request.urlopen(f"{address}/health/ready", timeout=30).status == 200
+        print(f"ready after {time.monotonic() - began:.2f} s")
+        assert ask(address, {"rows": [{"x": 1.0}] * 2000})[0] == 200
+        assert ask(address, {"x": "wrong"})[0] == 422
+        for path in ("/", "/docs", "/models", "/model", "/metrics", "/openapi.json"):
+            assert urllib.request.urlopen(address + path, timeout=30).status == 200
+        process.send_signal(signal.SIGINT)
+        imported = set(process.communicate(timeout=30)[0].split())
     assert {"onnxruntime", "uvloop", "httptools", "msgspec"} <= imported
     heavy = ("mlflow jupyter_client jupyterlab ipykernel papermill matplotlib nbconvert nbdev IPython sklearn skops "
              "pandas scipy pandera pyarrow onnx skl2onnx websockets")
@@ -224,7 +169,7 @@ def test_nobody_serves_beyond_this_machine_in_the_clear_or_a_release_that_is_not
     for options, said in ((("--host", "0.0.0.0"), "needs TLS"), (("--release", "9"), "no release 9"),
                           (("--keys-file", "none"), "file of keys"), (("--canary", "1:200%"), "no canary"),
                           (("--shadow", "9"), "no release 9"), (("--shadow", "1", "--canary", "1:5%"), "both")):
-        done = subprocess.run([str(COMMAND), "serve", PROBLEM, "--port", "0", *options], env=environ,
+        done = subprocess.run([COMMAND, "serve", PROBLEM, "--port", "0", *options], env=environ,
                               capture_output=True, text=True, timeout=60)
         assert done.returncode == 2
         assert said in " ".join(done.stderr.split())
@@ -261,7 +206,7 @@ def test_a_shadow_is_asked_and_logged_and_answers_nobody(store: Store) -> None:
 
 
 def test_a_canary_keeps_to_its_keys_and_is_taken_back_by_itself_when_it_fails(store: Store) -> None:
-    write_release(store, 3, takes_null=True)
+    keep_release(store, 3, takes_null=True)
     promote(store, 3)
     with serve(store, "--canary", "1:40%") as (_, address):
         def ask_all(x: float | None) -> dict[str, int]:

@@ -1,36 +1,28 @@
 """The lock of a bundle is enough to serve it, and names all that a serving process imports."""
 
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from server_process import ROOT, promote, serve, write_release
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder
 
-from cd4ml.base.fingerprint import hash_bytes
 from cd4ml.base.store import Store
 from cd4ml.data.profile import profile_frame
-from cd4ml.delivery.export import export_model
-from cd4ml.delivery.history import Event, add_event
-from cd4ml.delivery.manifest import Release
 from cd4ml.delivery.release import write_serving_lock
-from cd4ml.model.training import dump_model, predict_rows
+from cd4ml.model.training import predict_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.services]
-ROOT = Path(__file__).resolve().parents[2]
-PROBLEM = "flights"  # a name that the command knows
 # What is imported only because it is there: an optional part of uvicorn, and what .pth files of this environment start.
 BY_THE_WAY = {"watchfiles", "setuptools", "coverage", "cd4ml"}
 SERVER = """
@@ -62,36 +54,13 @@ def model(rows: pd.DataFrame) -> object:
     return make_pipeline(columns, HistGradientBoostingClassifier(max_iter=5)).fit(rows, rows["hour"] > 12)
 
 
-def write_release(store: Store, model: object, rows: pd.DataFrame, is_portable: bool) -> None:
-    files = {"model/model.skops": dump_model(model), "reports/evaluate.html": b"<!doctype html><title>report</title>",
-             "profile.json": json.dumps(profile_frame(rows).to_dict()).encode()}
-    files |= {"model/model.onnx": export_model(model, rows, "binary")} if is_portable else {}
-    run = {"decision": {"status": "pass"}, "metrics": {}, "report": "reports/evaluate.html"}
-    features = tuple((name, str(kind)) for name, kind in rows.dtypes.items())
-    release = Release(PROBLEM, 1, "2026-01-02T03:04:05+00:00", "binary", "late", features, (False, True), run, {}, None,
-                      {path: hash_bytes(data) for path, data in files.items()})
-    for path, data in {**files, "manifest.json": release.to_json()}.items():
-        store.write(f"{release.folder}/{path}", data)
-    add_event(store, PROBLEM, lambda number, champion: Event(number, "promote", 1, champion, "", "ada", "", "ci"))
-
-
-@contextmanager
-def serve(python: Path, folder: Path) -> Iterator[tuple[subprocess.Popen, str]]:
-    environ = {name: text for name, text in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONHOME")} | {
-        "CD4ML_ROOT": str(ROOT), "CD4ML_RELEASE_STORE": str(folder / "releases"), "PYTHONPATH": str(ROOT),
-        "CD4ML_PREDICTION_LOG": str(folder / "predictions")}
-    process = subprocess.Popen([str(python), "-c", SERVER, "serve", PROBLEM, "--port", "0"], env=environ, text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    try:
-        said = ""
-        while not (found := re.search(r"(https?://\S+?)/ ", said)):
-            line = process.stderr.readline()
-            assert line, said
-            said += line
-        yield process, found[1]
-    finally:
-        process.kill()
-        process.communicate()
+def keep_release(folder: Path, model: object, rows: pd.DataFrame, is_portable: bool) -> Store:
+    more = {"reports/evaluate.html": b"<!doctype html><title>report</title>",
+            "profile.json": json.dumps(profile_frame(rows).to_dict()).encode()}
+    store = Store(str(folder / "releases"))
+    write_release(store, model, rows, is_portable=is_portable, more=more)
+    promote(store)
+    return store
 
 
 def ask(address: str, data: bytes | None = None, kind: str = "application/json") -> bytes:
@@ -112,8 +81,8 @@ def ask_everything(address: str, rows: pd.DataFrame) -> list[float]:
 
 
 def test_the_lock_names_all_that_a_serving_process_imports(tmp_path: Path, model: object, rows: pd.DataFrame) -> None:
-    write_release(Store(str(tmp_path / "releases")), model, rows, is_portable=True)
-    with serve(Path(sys.executable), tmp_path) as (process, address):
+    store = keep_release(tmp_path, model, rows, is_portable=True)
+    with serve(store, start=(sys.executable, "-c", SERVER)) as (process, address):
         ask_everything(address, rows.head(50))
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=30)[0].split()
@@ -128,7 +97,7 @@ def test_the_lock_names_all_that_a_serving_process_imports(tmp_path: Path, model
 def test_with_its_lock_alone_a_release_is_served(
         tmp_path: Path, model: object, rows: pd.DataFrame, is_portable: bool) -> None:
     """In an environment that has nothing else; cd4ml itself comes from here."""
-    write_release(Store(str(tmp_path / "releases")), model, rows, is_portable)
+    store = keep_release(tmp_path, model, rows, is_portable)
     lock = tmp_path / "serving.lock"
     lock.write_bytes(write_serving_lock(ROOT / "requirements.lock", is_portable))
     uv, python = [sys.executable, "-m", "uv", "--quiet"], tmp_path / "venv" / "bin" / "python"
@@ -136,6 +105,6 @@ def test_with_its_lock_alone_a_release_is_served(
                   ["pip", "install", "--python", str(python), "--no-deps", "--only-binary", ":all:", "-r", str(lock)],
                   ["pip", "check", "--python", str(python)]):  # nothing that a package of it needs is missing
         subprocess.run([*uv, *words], check=True, timeout=300)
-    with serve(python, tmp_path) as (_, address):
+    with serve(store, start=(str(python), "-c", SERVER), PYTHONPATH=str(ROOT)) as (_, address):
         told = ask_everything(address, rows.head(50))
     assert told == pytest.approx(predict_rows(model, rows.head(50), "binary")["probability"].tolist(), abs=1e-12)

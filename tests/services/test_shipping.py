@@ -25,15 +25,11 @@ from typing import Any
 import pandas as pd
 import psutil
 import pytest
+from server_process import COMMAND, PROBLEM, ROOT, promote, wait_until, write_release
 from sklearn.linear_model import LinearRegression
 
-from cd4ml.base.fingerprint import hash_bytes
 from cd4ml.base.settings import load_settings
 from cd4ml.base.store import Store
-from cd4ml.delivery.export import export_model
-from cd4ml.delivery.history import Event, add_event
-from cd4ml.delivery.manifest import Release
-from cd4ml.model.training import dump_model
 from cd4ml.production.leases import DatabaseLease, LeaseError, hold_sink
 from cd4ml.production.outcomes import OutcomeLog, Told
 from cd4ml.production.predictions import LogRow, PredictionLog, read_after, read_predictions
@@ -42,17 +38,7 @@ from cd4ml.production.shipping import BATCH_EVENTS, examine_sinks
 from cd4ml.production.sinks import Refusal, read_sinks
 
 pytestmark = [pytest.mark.slow, pytest.mark.services]
-ROOT = Path(__file__).resolve().parents[2]
-COMMAND = str(Path(sys.executable).parent / "cd4ml")
 LIBRARY = ROOT / ".ci-tools/node_modules/@fluent-org/logger"
-PROBLEM = "flights"  # a name that the command knows
-
-
-def wait_until(is_so: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
-    began = time.monotonic()
-    while not is_so():
-        assert time.monotonic() - began < seconds, f"never: {what}"
-        time.sleep(0.05)
 
 
 def find_port() -> int:
@@ -100,14 +86,8 @@ def collector(find_tool: Callable[[str], Path], tmp_path: Path) -> Iterator[Coll
 def places(tmp_path: Path) -> dict[str, str]:
     """The environment of a workbench with one release, which answers two times x."""
     store, rows = Store(str(tmp_path / "releases")), pd.DataFrame({"x": [1.0, 2.0, 3.0, 5.0]})
-    model = LinearRegression().fit(rows, 2 * rows["x"])
-    files = {"model/model.skops": dump_model(model), "model/model.onnx": export_model(model, rows, "regression")}
-    run = {"decision": {"status": "pass"}, "metrics": {}}
-    release = Release(PROBLEM, 1, "2026-01-02T03:04:05+00:00", "regression", "y", (("x", "float64"),), (), run, {},
-                      None, {path: hash_bytes(data) for path, data in files.items()})
-    for path, data in {**files, "manifest.json": release.to_json()}.items():
-        store.write(f"{release.folder}/{path}", data)
-    add_event(store, PROBLEM, lambda number, champion: Event(number, "promote", 1, champion, "", "ada", "", "ci"))
+    write_release(store, LinearRegression().fit(rows, 2 * rows["x"]), rows, is_portable=True)
+    promote(store)
     return {"CD4ML_ROOT": str(ROOT), "CD4ML_RELEASE_STORE": store.url, "CD4ML_RUN_STORE": str(tmp_path / "runs"),
             "CD4ML_PREDICTION_LOG": str(tmp_path / "log" / "predictions"), "CD4ML_SITE": str(tmp_path / "site"),
             "CD4ML_DATA_STORE": str(tmp_path / "data"), "CD4ML_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
