@@ -19,7 +19,7 @@ from cd4ml.model.class_figures import (
     draw_scores,
 )
 from .evaluation import Scored
-from .figures import CANDIDATE, CHAMPION, DENSE, INK, ORANGE, SOFT, Plot, label_axes, make_figure
+from .figures import CANDIDATE, CHAMPION, DENSE, INK, ORANGE, SOFT, Plot, label_axes, label_days, make_figure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +78,6 @@ def draw_residuals_by_time(scored: Scored, when: "pd.Series", unit: str = "") ->
     """
     import numpy as np
     import pandas as pd
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     title = "Is it off at any time?"
     if len(when) != len(scored.y) or not pd.api.types.is_datetime64_any_dtype(when) or not when.notna().any():
@@ -93,8 +92,7 @@ def draw_residuals_by_time(scored: Scored, when: "pd.Series", unit: str = "") ->
     ax.axhline(0, color=INK, linestyle="--", linewidth=1)
     ax.fill_between(x, low, high, color=CANDIDATE, alpha=0.18, linewidth=0, label="middle 80 %")
     ax.plot(x, middle, "o-", color=CANDIDATE, markersize=4, label="median")
-    ax.xaxis.set_major_locator(locator := AutoDateLocator())
-    ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    label_days(ax)
     label_axes(ax, "Date", f"True − predicted{f' [{unit}]' if unit else ''}")
     ax.legend(fontsize=9, frameon=False)
     worst = int(np.abs(middle).argmax())

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CANDIDATE', 'CHAMPION', 'PALE', 'ORANGE', 'INK', 'SOFT', 'DENSE', 'PAGE_COLOURS', 'CLUTTER', 'Groups', 'Row',
-           'FOREST', 'Plot', 'render_plot', 'make_figure', 'label_axes', 'draw_metrics', 'draw_differences',
-           'draw_forest', 'group_intervals', 'draw_slice_differences', 'draw_drift']
+           'FOREST', 'Plot', 'render_plot', 'make_figure', 'label_days', 'label_axes', 'draw_metrics',
+           'draw_differences', 'draw_forest', 'group_intervals', 'draw_slice_differences', 'draw_drift']
 
 # %% ../../nbs/model/60_figures.ipynb #259664a0
 import html
@@ -99,6 +99,14 @@ def make_figure(title: str, width: float, height: float, **grid: Any) -> "tuple[
         ax.spines[["top", "right"]].set_visible(False)
         ax.tick_params(labelsize=9, color=SOFT)
     return figure, axes
+
+
+def label_days(ax: "Axes") -> None:
+    """Make `ax` a time axis, which counts days, with a few short labels."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    ax.xaxis.set_major_locator(locator := AutoDateLocator(minticks=3, maxticks=7))
+    ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
 
 
 def label_axes(ax: "Axes", x: str, y: str) -> None:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from ..base.errors import DataError
 from ..model.comparison import compare_predictions
 from ..model.evaluation import Interval, Resampling, Scored, evaluate_predictions
-from ..model.figures import CANDIDATE, CHAMPION, INK, ORANGE, SOFT, Plot, label_axes, make_figure, name_metric
-from ..model.metrics import Metric
+from ..model.figures import CANDIDATE, CHAMPION, INK, ORANGE, SOFT, Plot, label_axes, label_days, make_figure
+from ..model.metrics import Metric, name_metric
 from ..model.problem import Task
 
 if TYPE_CHECKING:
@@ -139,11 +139,8 @@ def _place(day: dt.date) -> float:
 
 
 def _lay_out(ax: "Axes", weeks: Sequence[Week], releases: Marks, alarms: Sequence[dt.date]) -> None:
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
     ax.set_xlim(_place(weeks[0].since) - 1, _place(weeks[-1].since) + 8)
-    ax.xaxis.set_major_locator(locator := AutoDateLocator(minticks=3, maxticks=7))
-    ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    label_days(ax)
     for day, name in releases:
         ax.axvline(_place(day), color=SOFT, linewidth=1, linestyle=":", zorder=0)
         ax.annotate(name, (_place(day), 1), xycoords=("data", "axes fraction"), fontsize=8, color=SOFT,

@@ -17,7 +17,7 @@ from ..data.distance import Curve
 from ..data.drift import FeatureDrift
 from ..data.profile import FeatureProfile, Profile, count_values
 from ..model.evaluation import Interval
-from ..model.figures import CANDIDATE, CHAMPION, INK, PALE, SOFT, Plot, label_axes, make_figure
+from ..model.figures import CANDIDATE, CHAMPION, INK, PALE, SOFT, Plot, label_axes, label_days, make_figure
 from ..model.metrics import name_metric
 from .live import Period
 from .monitoring import MonitoringReport
@@ -33,12 +33,9 @@ ROWS = 3  # of names of releases, one above the other; those that find no place 
 
 def _lay_out_time(ax: "Axes", since: str, last: float, turns: Sequence[tuple[str, int]]) -> None:
     """Make `ax` a time axis from the day `since` to the place `last`, with a line at each turn but the first."""
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
     first = _place_day(since)
     ax.set_xlim(first, last)
-    ax.xaxis.set_major_locator(locator := AutoDateLocator(minticks=3, maxticks=7))
-    ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    label_days(ax)
     taken: list[list[float]] = [[] for _ in range(ROWS)]
     for day, release in reversed(turns[1:]):
         place = (_place_day(day) - first) / max(last - first, 1e-9)
