@@ -15,6 +15,8 @@ SHARE = 0.9  # of scikit-learn's speed on all cores
 
 def measure(turns: int) -> Iterator[Row]:
     """Measure Parquet and CSV; with one turn, on a few thousand rows."""
+    from cd4ml.delivery.export import export_model
+    from cd4ml.delivery.portable import load_portable
     from cd4ml.model.problem import find_problem
     from cd4ml.production.batch import BatchJob, score_table
     from cd4ml.production.requests import list_features
@@ -26,7 +28,8 @@ def measure(turns: int) -> Iterator[Row]:
     model = problem.build_model(problem.params().train).fit(rows[features][:100_000], rows["late"][:100_000])
     asked = rows[features] if turns > 1 else rows[features][:5_000]
     kinds = list_features([(name, str(kind)) for name, kind in asked.dtypes.items()], "The model")
-    scorer = Scorer(model, kinds, problem.task, 1, problem.contracts()["rows"])
+    quick = load_portable(export_model(model, asked[:1000], problem.task))
+    scorer = Scorer(model, kinds, problem.task, 1, problem.contracts()["rows"], quick=quick)
     with tempfile.TemporaryDirectory() as place:
         for suffix, bounds in ((".parquet", (within(1 / SHARE),) if turns > 1 else ()), (".csv", ())):
             job = BatchJob(Path(place) / f"in{suffix}", Path(place) / f"out{suffix}")

@@ -37,7 +37,7 @@ from ..delivery.portable import load_portable
 from ..delivery.release import read_file, read_release, read_signature, verify_release
 from ..model.problem import Task
 from ..model.training import load_predictor
-from .batch import ask_by_batch
+from .batch import ask_by_batch, find_quick
 from .champion import PORTABLE, Champion, load_champion
 from .spark import ask_by_spark
 from .stream import ask_by_message
@@ -203,7 +203,8 @@ def _copy_release(trial: Trial, store: Store) -> None:
 @contextlib.contextmanager
 def open_batch(trial: Trial) -> Iterator[Implementation]:
     """Open the way of a table: from file to file."""
-    yield ask_by_batch(_load(trial, is_portable=False).model, trial.X, trial.task)
+    quick = find_quick(Store(trial.settings.release_store), trial.release)
+    yield ask_by_batch(_load(trial, is_portable=False).model, trial.X, trial.task, quick)
 
 
 @contextlib.contextmanager

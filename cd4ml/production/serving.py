@@ -23,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ..base.cores import count_cores
 from ..base.errors import Cd4mlError, ReleaseError, SettingsError, StoreError
 from ..base.settings import Settings
 from ..base.store import Store
@@ -127,8 +128,7 @@ def tell_ready(service: Service) -> tuple[int, dict[str, Any]]:
 # %% ../../nbs/production/46_serving.ipynb #a549c506
 async def _live(gate: Gate, receive: Receive, send: Send) -> None:
     await receive()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(max(2, cores)))
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(max(2, count_cores())))
     await asyncio.to_thread(gate.service.start)
     await send({"type": "lifespan.startup.complete"})
     threading.Thread(target=_settle, args=(gate,), daemon=True).start()

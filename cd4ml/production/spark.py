@@ -196,7 +196,7 @@ def answer_on_workers(scorer: Scorer, table: Table, rows: "DataFrame", schema: "
     write_atomic(place / name, data)
     rows.sparkSession.sparkContext.addFile(str(place / name))
     fields = len(table.schema) if table.kind == "csv" else 0
-    shipment = Shipment(replace(scorer, model=None), name, sha256, fields, schema.serialize().to_pybytes())
+    shipment = Shipment(replace(scorer, model=None, quick=None), name, sha256, fields, schema.serialize().to_pybytes())
     columns = from_arrow_schema(_describe_both(schema))
     return rows.mapInArrow(lambda batches: _answer_batches(batches, shipment), columns)
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TableKind', 'KINDS', 'CSV_BLOCK', 'JOINED_ROWS', 'Table', 'find_kind', 'open_table', 'explain_failure', 'Chunk',
-           'read_chunks', 'cut_evenly', 'read_ahead', 'write_part', 'join_parts']
+           'read_chunks', 'cut_evenly', 'read_ahead', 'map_ahead', 'write_part', 'join_parts']
 
 # %% ../../nbs/production/50_tables.ipynb #d333b596
 import contextlib
@@ -13,7 +13,9 @@ import itertools
 import os
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -205,6 +207,22 @@ def read_ahead(items: Iterator[Any], ahead: int = 2) -> Iterator[Iterator[Any]]:
     finally:
         stopped.set()
         thread.join()
+
+# %% ../../nbs/production/50_tables.ipynb #b8cc3361
+def map_ahead(work: Callable[[Any], Any], items: Iterable[Any], threads: int) -> Iterator[Any]:
+    """Yield `work(item)` for each of `items`, in their order; so many `threads` work at the same time."""
+    with ThreadPoolExecutor(threads) as pool:
+        waiting = deque[Future[Any]]()
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for one in waiting:
+                one.cancel()
 
 # %% ../../nbs/production/50_tables.ipynb #8d06c64e
 def write_part(rows: "pa.Table", path: Path) -> None:

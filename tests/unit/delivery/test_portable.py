@@ -9,9 +9,10 @@ import numpy as np
 import onnx
 import pandas as pd
 import pytest
+from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from cd4ml.base.errors import DataError, ReleaseError
 from cd4ml.delivery.export import export_model
@@ -73,6 +74,18 @@ def test_a_text_that_spells_the_sign_for_missing_is_not_missing():
     assert write_text(MISSING, "str") == STRANGE
     assert write_text(None, "str") == MISSING
     assert write_text("hill", "str") == "hill"
+
+
+def test_many_rows_are_answered_in_parts_as_if_they_were_few(monkeypatch):
+    rows = pd.DataFrame({"size": np.arange(50.0), "place": ["hill", "lake"] * 25})
+    columns = ColumnTransformer([("place", OneHotEncoder(), ["place"])], remainder="passthrough")
+    model = make_pipeline(columns, LogisticRegression()).fit(rows, np.arange(50) > 20)
+    portable = load_portable(export_model(model, rows, "binary"))
+    whole = portable.predict(rows)
+    monkeypatch.setattr("cd4ml.delivery.portable.MOST_AT_ONCE", 7)
+    pd.testing.assert_frame_equal(portable.predict(rows), whole)
+    answers = portable.answer_rows(rows.to_dict("records"))
+    assert [one["probability"] for one in answers] == whole["probability"].tolist()
 
 
 def test_threads_may_share_a_model():

@@ -15,6 +15,7 @@ from cd4ml.base.errors import DataError, ReleaseError, StoreError
 from cd4ml.base.fingerprint import hash_bytes
 from cd4ml.base.settings import load_settings
 from cd4ml.base.store import Store
+from cd4ml.delivery.export import export_model
 from cd4ml.delivery.history import Event, add_event
 from cd4ml.delivery.manifest import Release
 from cd4ml.model.problem import find_problem
@@ -43,13 +44,13 @@ def scorer(model: LogisticRegression) -> Scorer:
     return Scorer(model, list_features(FEATURES, "The model"), "multiclass", 1)
 
 
-def write_release(folder: Path, model: LogisticRegression, version: int) -> None:
-    store, data = Store(str(folder / "releases")), dump_model(model)
+def write_release(folder: Path, model: LogisticRegression, version: int, more: dict[str, bytes] | None = None) -> None:
+    store, files = Store(str(folder / "releases")), {"model/model.skops": dump_model(model), **(more or {})}
     release = Release("iris", version, "2026-01-02T03:04:05+00:00", "multiclass", "species", FEATURES,
                       tuple(model.classes_), {"decision": {"status": "pass"}, "metrics": {}}, {}, None,
-                      {"model/model.skops": hash_bytes(data)})
-    store.write(f"{release.folder}/model/model.skops", data)
-    store.write(f"{release.folder}/manifest.json", release.to_json())
+                      {path: hash_bytes(data) for path, data in files.items()})
+    for path, data in {**files, "manifest.json": release.to_json()}.items():
+        store.write(f"{release.folder}/{path}", data)
     add_event(store, "iris", lambda number, champion: Event(number, "promote", version, champion, "", "ada", "", "ci"))
 
 
@@ -155,6 +156,22 @@ def test_the_champion_answers_or_the_release_that_is_named(tmp_path: Path, model
     model_file.write_bytes(model_file.read_bytes()[:-9])
     with pytest.raises(ReleaseError, match="damaged"):
         load_scorer(settings, IRIS, 1)
+
+
+@pytest.mark.parametrize(("difference", "is_quick"), [(0.0, True), (1e-10, True), (1e-7, False), (None, False)])
+def test_the_onnx_form_answers_tables_if_its_answers_are_the_same(
+        tmp_path: Path, model: LogisticRegression, difference: float | None, is_quick: bool) -> None:
+    settings, X = replace(load_settings(ROOT), release_store=str(tmp_path / "releases")), make_rows(300)
+    told = b"" if difference is None else json.dumps({"difference": difference}).encode()
+    more = {"model/model.onnx": export_model(model, X, "multiclass")} | ({"model/onnx.json": told} if told else {})
+    write_release(tmp_path, model, 1, more)
+    scorer = load_scorer(settings, IRIS)
+    assert (scorer.quick is not None) is is_quick
+    X.to_parquet(tmp_path / "in.parquet")
+    score_table(scorer, BatchJob(tmp_path / "in.parquet", tmp_path / "out.parquet", 70))
+    expected = predict_rows(model, X, "multiclass")
+    found = pd.read_parquet(tmp_path / "out.parquet")[list(expected)]
+    pd.testing.assert_frame_equal(found, expected, rtol=0, atol=1e-6)
 
 
 def call_score(folder: Path, *words: str) -> subprocess.CompletedProcess:

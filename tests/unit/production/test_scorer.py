@@ -9,9 +9,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from cd4ml.base.errors import DataError
+from cd4ml.delivery.export import export_model
+from cd4ml.delivery.portable import load_portable
 from cd4ml.model.training import predict_rows
 from cd4ml.production.requests import list_features
-from cd4ml.production.scorer import Scorer, answer_chunk, ask_model, check_chunk, check_table
+from cd4ml.production.scorer import Scorer, answer_chunk, ask_rows, check_chunk, check_table
 from cd4ml.production.tables import open_table, read_chunks
 
 X = pd.DataFrame({"carrier": ["AA", "UA", "B6", "UA"] * 25, "hour": range(100)})
@@ -24,14 +26,17 @@ def make_scorer(task: str, target: list) -> Scorer:
     return Scorer(fitted, list_features([(name, str(X[name].dtype)) for name in columns], "The model"), task, 4)
 
 
+@pytest.mark.parametrize("is_quick", [False, True])
 @pytest.mark.parametrize("wrong", [[], [0], [99], [3, 4, 50], list(range(100))])
-def test_only_the_rows_that_the_model_refuses_stay_without_an_answer(wrong: list[int]) -> None:
+def test_only_the_rows_that_the_model_refuses_stay_without_an_answer(wrong: list[int], is_quick: bool) -> None:
     scorer = make_scorer("binary", [True, False] * 50)
+    if is_quick:
+        scorer = replace(scorer, quick=load_portable(export_model(scorer.model, X[["carrier"]], "binary")))
     df = X[["carrier"]].copy()
     df.loc[wrong, "carrier"] = "ZZ"
-    answers, refused = ask_model(scorer.model, df, "binary")
+    answers, refused = ask_rows(scorer.predict, df)
     assert list(refused) == wrong
-    pd.testing.assert_frame_equal(answers, predict_rows(scorer.model, df.drop(wrong), "binary"))
+    pd.testing.assert_frame_equal(answers, predict_rows(scorer.model, df.drop(wrong), "binary"), rtol=1e-12)
 
 
 @pytest.mark.parametrize(("task", "target"), [

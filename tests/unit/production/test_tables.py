@@ -1,3 +1,4 @@
+import itertools
 import os
 import threading
 from pathlib import Path
@@ -8,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cd4ml.base.errors import DataError, StoreError
-from cd4ml.production.tables import cut_evenly, join_parts, open_table, read_ahead, read_chunks, write_part
+from cd4ml.production.tables import cut_evenly, join_parts, map_ahead, open_table, read_ahead, read_chunks, write_part
 
 
 @pytest.mark.parametrize("size", [1, 3, 4, 7, 100])
@@ -81,6 +82,39 @@ def test_what_a_reading_thread_raises_is_raised_where_it_is_read(tmp_path: Path)
         with pytest.raises(DataError, match="broken"):
             next(items)
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_what_threads_work_on_comes_in_order_and_no_more_of_it_than_is_asked_for(threads: int) -> None:
+    begun, gate = list[int](), threading.Event()
+
+    def work(item: int) -> int:
+        begun.append(item)
+        if item == 0:
+            assert threads == 1 or gate.wait(30)  # the first one takes longest
+        gate.set()
+        return 10 * item
+
+    assert list(map_ahead(work, range(20), threads)) == list(range(0, 200, 10))
+    before = threading.active_count()
+    begun.clear()
+    results = map_ahead(work, itertools.count(), threads)
+    assert [next(results) for _ in range(3)] == [0, 10, 20]
+    results.close()
+    assert len(begun) <= 3 + threads + 1
+    assert threading.active_count() == before
+
+
+def test_a_fault_in_a_thread_is_raised_in_its_turn() -> None:
+    def work(item: int) -> int:
+        if item == 2:
+            raise DataError("broken")
+        return item
+
+    results = map_ahead(work, range(9), 2)
+    assert [next(results), next(results)] == [0, 1]
+    with pytest.raises(DataError, match="broken"):
+        next(results)
 
 
 def test_parts_are_joined_in_their_order_and_keep_their_types(tmp_path: Path) -> None:
