@@ -158,7 +158,7 @@ def test_the_champion_answers_or_the_release_that_is_named(tmp_path: Path, model
         load_scorer(settings, IRIS, 1)
 
 
-@pytest.mark.parametrize(("difference", "is_quick"), [(0.0, True), (1e-10, True), (1e-7, False), (None, False)])
+@pytest.mark.parametrize(("difference", "is_quick"), [(0.0, True), (1e-13, True), (1e-10, False), (None, False)])
 def test_the_onnx_form_answers_tables_if_its_answers_are_the_same(
         tmp_path: Path, model: LogisticRegression, difference: float | None, is_quick: bool) -> None:
     settings, X = replace(load_settings(ROOT), release_store=str(tmp_path / "releases")), make_rows(300)
