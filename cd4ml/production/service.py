@@ -12,6 +12,7 @@ import contextlib
 import datetime as dt
 import functools
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -173,16 +174,25 @@ def hear_outcomes(service: Service) -> None:
     trial, log = service.trial, OutcomeLog(service.journal.log.path)
     if trial is None or not trial.challenge.share:
         return
-    with trial.hearing, contextlib.suppress(StoreError):  # what cannot be read now is heard the next time
-        if not trial.since:  # nothing was asked yet
-            trial.heard = (log.select("select coalesce(max(number), 0) from outcomes") or [(0,)])[0][0]
-            return
-        while rows := log.select("select number, prediction_id, key, at, outcome from outcomes where number > ? and "
-                                 "problem in ('', ?) order by number limit 2000", (trial.heard, service.problem)):
-            _note_outcomes(service, trial, [Told(*row[1:]) for row in rows])
-            trial.heard = rows[-1][0]
+    try:
+        with trial.hearing:
+            _hear(service, trial, log)
+    except StoreError:
+        return  # what cannot be read now is heard the next time
+    except Exception as error:  # whatever it is, the history of releases goes on being followed
+        logging.getLogger("uvicorn.error").error("The canary's outcomes cannot be used: %r", error)
 
 
+def _hear(service: Service, trial: Trial, log: OutcomeLog) -> None:
+    if not trial.since:  # nothing was asked yet
+        trial.heard = (log.select("select coalesce(max(number), 0) from outcomes") or [(0,)])[0][0]
+        return
+    while rows := log.select("select number, prediction_id, key, at, outcome from outcomes where number > ? and "
+                             "problem in ('', ?) order by number limit 2000", (trial.heard, service.problem)):
+        _note_outcomes(service, trial, [Told(*row[1:]) for row in rows])
+        trial.heard = rows[-1][0]
+
+# %% ../../nbs/production/44_service.ipynb #1ef43609
 def _note_outcomes(service: Service, trial: Trial, told: Sequence[Told]) -> None:
     log, named = service.journal.log.path, {one.prediction_id: one for one in told if trial.covers(one.prediction_id)}
     keyed = {one.key: one for one in told if one.key}

@@ -118,6 +118,14 @@ def test_a_request_that_gives_up_does_not_disturb_those_beside_it(service):
     assert asyncio.run(ask_two()).predictions[0]["prediction"] == 2
 
 
+def assert_followed_on(service, monkeypatch):
+    """Whatever is wrong with outcomes, who follows the history is not stopped by it."""
+    with monkeypatch.context() as broken:
+        broken.setattr(OutcomeLog, "select", lambda *_: 1 / 0)
+        hear_outcomes(service)
+    assert not any(arm.losses for arm in service.trial.arms.values())
+
+
 def test_outcomes_that_were_told_elsewhere_reach_the_canary(service, tmp_path, monkeypatch):
     """By the command, to another server, or of ids that are not the service's own."""
     log = tmp_path / "predictions"
@@ -137,6 +145,7 @@ def test_outcomes_that_were_told_elsewhere_reach_the_canary(service, tmp_path, m
     by_id = [Told(one.predictions[0]["prediction_id"], "", 0, "2.0") for one in answers[:20]]
     OutcomeLog(log).append("toy", [*by_id, *(Told("", f"k{i}", 0, "2.0") for i in range(20, 40)),
                                    Told("a client's own, 28 of them..", "", 0, "5.0"), Told("", "nobody's", 0, "5.0")])
+    assert_followed_on(service, monkeypatch)
     OutcomeLog(log).append("other", [Told("", "k2", 0, "7.0")])
     service.options = replace(service.options, poll_seconds=0.01)
     monkeypatch.setattr(service.watch, "refresh", lambda: None)
