@@ -7,7 +7,6 @@ __all__ = ['Errand', 'run_errand', 'stop_errands', 'examine_worker', 'Cluster']
 
 # %% ../../nbs/delivery/57_cluster.ipynb #bee98af3
 import contextlib
-import os
 import platform
 import secrets
 import shutil
@@ -18,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..base.cores import count_cores
 from ..base.errors import Cd4mlError, ParameterError, SettingsError, StepError
 from ..base.store import Store, write_atomic
 from ..data.catalog import resolve_location
@@ -55,7 +55,7 @@ def run_errand(errand: Errand) -> dict[str, Any]:
             write_atomic(root / name, data)
         for name, kept in errand.data.items():
             write_atomic(root / name, store.read(kept))
-        limits = {"threads": max(1, len(os.sched_getaffinity(0)) // worker.state.nthreads),
+        limits = {"threads": max(1, count_cores() // worker.state.nthreads),
                   "stop": _find_stop(errand.home)}
         work = Work(root / "nbs" / "steps" / f"{errand.step}.ipynb", root / "work", errand.params,
                     Execution(**{**errand.execution, **limits}), errand.named)

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..base.cores import count_cores
 from ..base.errors import Cd4mlError, ParameterError, StepError
 from ..base.fingerprint import hash_json
 from ..base.params import Resolved
@@ -60,8 +61,8 @@ def plan_sweep(settings: Settings, problem: str, variants: Sequence[Variant], me
     """
     task, orders, wrong = find_problem(problem, settings.package), dict[str, Order](), list[ParameterError]()
     metric = find_metric(metric or (task.metrics or TASK_METRICS[task.task])[0], task.task, task.own_metrics).name
-    width = settings.workers or len(os.sched_getaffinity(0))
-    threads = max(1, len(os.sched_getaffinity(0)) // width)
+    width = settings.workers or count_cores()
+    threads = max(1, count_cores() // width)
     for variant in variants:
         try:
             order = make_order(settings, problem, variant.base, variant.overrides)

@@ -38,7 +38,7 @@ from ..delivery.release import read_file, read_release, read_signature, verify_r
 from ..model.problem import Task
 from ..model.training import load_predictor
 from .batch import ask_by_batch, find_quick
-from .champion import PORTABLE, Champion, load_champion
+from .champion import CHECK, PORTABLE, Champion, load_champion
 from .spark import ask_by_spark
 from .stream import ask_by_message
 from .wire import write_request
@@ -131,7 +131,7 @@ class NotThere(Cd4mlError):
 def open_portable(trial: Trial) -> Iterator[Implementation]:
     """Open the ONNX form of the release."""
     if PORTABLE not in trial.release.files:
-        told = json.loads(trial.read("model/onnx.json")) if "model/onnx.json" in trial.release.files else {}
+        told = json.loads(trial.read(CHECK)) if CHECK in trial.release.files else {}
         raise NotThere("The release has no ONNX form", got=told.get("reason", "it was made before there was one"))
     yield load_portable(trial.read(PORTABLE)).predict
 

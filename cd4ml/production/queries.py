@@ -158,8 +158,7 @@ def _check_names(address: Address, query: LogQuery) -> None:
     last = next(scan_log(address, LogQuery(query.problem)), None)
     known = [*say_row(last)] if last else []
     if last and (strange := [one.name for one in query.where if one.name not in known]):
-        raise DataError(f"The last prediction has no '{strange[0]}'",
-                        fix=suggest_name(strange[0], known))
+        raise DataError(f"The last prediction has no '{strange[0]}'", fix=suggest_name(strange[0], known))
 
 # %% ../../nbs/production/18_queries.ipynb #e5cf9714
 By = Literal["day", "release"]

@@ -171,12 +171,12 @@ def take_feedback(service: Service, body: bytes) -> dict[str, Any]:
 # %% ../../nbs/production/44_service.ipynb #f23878c2
 def hear_outcomes(service: Service) -> None:
     """Note for the trial of a canary what was told since the last time, here, by file or to another server."""
-    trial, log = service.trial, OutcomeLog(service.journal.log.path)
+    trial = service.trial
     if trial is None or not trial.challenge.share:
         return
     try:
         with trial.hearing:
-            _hear(service, trial, log)
+            _hear(service, trial, OutcomeLog(service.journal.log.path))
     except StoreError:
         return  # what cannot be read now is heard the next time
     except Exception as error:  # whatever it is, the history of releases goes on being followed
