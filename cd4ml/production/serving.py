@@ -34,7 +34,7 @@ from .challenger import describe_trial
 from .champion import Champion
 from .form import Face, describe_fields, write_docs, write_form
 from .invocations import list_scores, read_invocation
-from .limits import Listening, check_listening, read_keys
+from .limits import Listening, RepeatFilter, check_listening, read_keys
 from .openapi import write_openapi
 from .requests import Asked, RequestError
 from .service import OverloadError, ServeOptions, Service, hear_outcomes, list_faults, take_feedback
@@ -55,7 +55,8 @@ def explain_error(service: Service, error: Exception) -> tuple[int, dict[str, st
         status = 503 if isinstance(error, StoreError) else 500
         what = error.what if isinstance(error, Cd4mlError) else "The server failed"
         told = {"error": "ServerError", "what": what, "fix": "The server's log says more; nothing was answered"}
-        logging.getLogger("uvicorn.error").error("%s", error)
+        log = logging.getLogger("uvicorn.error")
+        log.error("%s", error, exc_info=None if isinstance(error, Cd4mlError) else error)
     if status == 401:
         headers["WWW-Authenticate"] = "X-API-Key"
     if status in (429, 503):
@@ -381,6 +382,7 @@ def serve_problem(settings: Settings, problem: str, where: Listening = Listening
         config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
                                 ws="none", timeout_graceful_shutdown=30, ssl_certfile=where.certificate,
                                 ssl_keyfile=where.private_key)
+        logging.getLogger("uvicorn.error").addFilter(RepeatFilter())
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[taken])
 

@@ -240,6 +240,7 @@ def check_log(address: str, answers: dict[str, float], told: dict[str, float]) -
 
 
 def test_the_database_stops_and_starts_under_load(postgres: Any, address: str, store: Store) -> None:
+    # Nobody reads what the servers say meanwhile: a line for each refusal would fill the pipe, and stop them for good.
     with start_server(store, address) as (_, first), start_server(store, address) as (_, second):
         loads = [Load(first), Load(second)]
         threads = [thread for load in loads for thread in load.start()]
@@ -247,8 +248,8 @@ def test_the_database_stops_and_starts_under_load(postgres: Any, address: str, s
         for _ in range(3):
             postgres.stop()
             marks = [load.statuses.count(503) for load in loads]
-            wait_until(lambda marks=marks: all(load.statuses.count(503) > mark for load, mark in
-                                               zip(loads, marks, strict=True)), "a refusal by each")
+            wait_until(lambda marks=marks: all(load.statuses.count(503) > mark + 300 for load, mark in
+                                               zip(loads, marks, strict=True)), "refusals by each")
             connection = http.client.HTTPConnection(first, timeout=30)
             connection.request("GET", "/health/ready")
             ready = connection.getresponse()
