@@ -9,6 +9,7 @@ __all__ = ['MISSING', 'NONE', 'STRANGE', 'KEY', 'NARROW', 'ODD', 'MOST_AT_ONCE',
 
 # %% ../../nbs/delivery/61_portable.ipynb #594c89a7
 import functools
+import itertools
 import json
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -110,7 +111,8 @@ def _pack_texts(columns: Iterable[Sequence[Any]], dtypes: Iterable[str]) -> "np.
 
 
 def _write_texts(values: Sequence[Any], dtype: str) -> Sequence[str]:
-    is_plain = {*map(type, values)} <= {str} and ODD.isdisjoint(values)
+    distinct = {*values}
+    is_plain = {*map(type, distinct)} <= {str} and ODD.isdisjoint(distinct)
     return values if is_plain else [write_text(value, dtype) for value in values]
 
 
@@ -171,7 +173,8 @@ def pack_rows(rows: "Sequence[Mapping[str, Any]]", signature: Signature) -> "dic
     kinds, feed, dtypes = {*map(type, rows)}, {}, signature.dtypes
     make_picker = getattr(kinds.pop(), "make_picker", _make_picker) if len(kinds) == 1 else _make_picker
     if numbers := signature.numbers:
-        packed = np.array([*map(make_picker(numbers), rows)], float)
+        found = itertools.chain.from_iterable(map(make_picker(numbers), rows))
+        packed = np.fromiter(found, float, len(rows) * len(numbers)).reshape(-1, len(numbers))
         if signature.is_narrow:
             for place, name in enumerate(numbers):
                 packed[:, place] = _round_column(packed[:, place], dtypes[name])

@@ -106,23 +106,25 @@ def write_trees(graph: Graph, tensor: str, trees: Sequence[Tree], targets: int) 
     import numpy as np
     from onnx import numpy_helper
 
-    turned = [turn_tree(tree, graph.widths[tensor]) for tree in trees]
-    found = list_attributes(turned)
-    used, found["nodes_featureids"] = np.unique(found["nodes_featureids"], return_inverse=True)
+    width = graph.widths[tensor]
+    found = list_attributes([turn_tree(tree, width) for tree in trees])
+    side, place = np.divmod(found["nodes_featureids"], width)
+    sides, block = np.unique(side, return_inverse=True)
+    found["nodes_featureids"] = place + width * block
     attributes = {name: numpy_helper.from_array(values, name) if name in TENSORS else values.tolist()
                   for name, values in found.items()}
-    return graph.add("TreeEnsemble", write_sides(graph, tensor, used), width=targets, domain="ai.onnx.ml",
+    return graph.add("TreeEnsemble", write_sides(graph, tensor, sides.tolist()), width=targets, domain="ai.onnx.ml",
                      n_targets=targets, aggregate_function=1, post_transform=0, **attributes)
 
 
-def write_sides(graph: Graph, tensor: str, used: "np.ndarray") -> str:
-    """Return the columns `used` of those that `turn_tree` wants of `tensor`; they are numbered side by side."""
+def write_sides(graph: Graph, tensor: str, sides: Sequence[int]) -> str:
+    """Return the columns of `tensor` for each of the `sides` that `turn_tree` wants of them, one after the other."""
     import numpy as np
 
-    side, place = np.divmod(used, graph.widths[tensor])
-    picked = graph.add("Gather", tensor, graph.keep(place), axis=1)
-    signed = graph.add("Mul", picked, graph.keep(np.where(side % 2, -1.0, 1.0)), width=len(used))
-    if not (side > 1).any():
-        return signed
-    stands_for_it = graph.keep(np.where(side > 1, -np.inf, np.nan))
-    return graph.add("Where", graph.add("IsNaN", signed), stands_for_it, signed, width=len(used))
+    width, blocks = graph.widths[tensor], []
+    for side in sides:  # what stands here twice, ONNX Runtime does once
+        block = graph.add("Neg", tensor, width=width) if side % 2 else tensor
+        if side > 1:
+            block = graph.add("Where", graph.add("IsNaN", tensor), graph.keep(-np.inf), block, width=width)
+        blocks.append(block)
+    return blocks[0] if len(blocks) == 1 else graph.add("Concat", *blocks, width=width * len(blocks), axis=1)

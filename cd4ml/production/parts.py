@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['LOG_VERSION', 'DAY', 'GROUPED', 'LOG_SCHEMA', 'COLUMNS', 'Row', 'INDEX_VERSION', 'INDEX_SCHEMA', 'OLD_VIEWS',
-           'CHUNK_ROWS', 'MOST_OPEN', 'COUNT_ROWS', 'DuplicateError', 'explain_failure', 'is_blank', 'prepare_part',
-           'Part', 'measure_file', 'name_day', 'find_folder', 'list_files', 'locate_in_files', 'ask_index',
-           'mark_places', 'open_file', 'OpenFiles', 'claim_ids', 'find_ids', 'add_rows', 'count_rows', 'split_rows',
-           'DayLog']
+           'CHUNK_ROWS', 'MOST_OPEN', 'COUNT_ROWS', 'Kinds', 'DuplicateError', 'explain_failure', 'is_blank',
+           'prepare_part', 'Part', 'measure_file', 'name_day', 'find_folder', 'list_files', 'locate_in_files',
+           'ask_index', 'mark_places', 'open_file', 'OpenFiles', 'claim_ids', 'find_ids', 'add_rows', 'count_rows',
+           'split_rows', 'DayLog']
 
 # %% ../../nbs/production/10_parts.ipynb #152f0f07
 import contextlib
@@ -19,7 +19,7 @@ import re
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,8 +79,7 @@ def explain_failure(where: str) -> Iterator[None]:
                              fix="Give each prediction an id of its own; nothing was written") from error
     except (sqlite3.Error, OSError) as error:
         raise StoreError("The prediction log cannot be used", where=where, got=str(error),
-                         fix="Check the disk's space and the file's rights; what was logged before is unchanged",
-                         ) from error
+                         fix="Check the disk's space and the file's rights; what was logged is unchanged") from error
 
 # %% ../../nbs/production/10_parts.ipynb #bcdf2044
 _TOTALS = f"create temp view totals as select {GROUPED} from predictions group by 1, 2, 3, 4"
@@ -321,48 +320,50 @@ def find_ids(part: Any, ids: Sequence[str], problem: str | None = None) -> list[
 _COUNT = f"""insert into counted select {GROUPED}, ?1 from predictions
     where number > (select coalesce(max(upto), 0) from counted) and number <= ?1 group by 1, 2, 3, 4"""
 COUNT_ROWS = 4096  # are counted at once
-_AT = operator.itemgetter(2)
+_AT, _KIND, _OWN = operator.itemgetter(2), operator.itemgetter(3, 4, 8), operator.itemgetter(0, 1, 2, 5, 6, 7, 9)
+Kinds = Mapping[tuple[str, int, str], Sequence[Row]]  # rows by problem, release and role
 
 
 @functools.cache
 def _write_insert(rows: int) -> str:
-    return f"insert into predictions ({COLUMNS}) values " + ", ".join([f"({mark_places('?' * 10)})"] * rows)
+    return ("insert into predictions (problem, release, role, prediction_id, request_id, at, features, answer, key, "
+            "seconds) values " + ", ".join(["(?1, ?2, ?3, ?, ?, ?, ?, ?, ?, ?)"] * rows))
 
 
-def add_rows(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
-    """Add `rows` of one day, and count them if that is due; more than CHUNK_ROWS of them want a transaction."""
+def add_rows(connection: sqlite3.Connection, kinds: Kinds) -> None:
+    """Add rows of one day, and count them if that is due; more than CHUNK_ROWS or one of `kinds` want a transaction."""
     # One statement for many: SQLite gives the interpreter back, and asks for it, once instead of once a row.
-    last = 0
-    for start in range(0, len(rows), CHUNK_ROWS):
-        part = rows[start : start + CHUNK_ROWS]
-        values = [*itertools.chain.from_iterable(part)]
-        last = connection.execute(_write_insert(len(part)), values).lastrowid or 0
-    if len(rows) > CHUNK_ROWS:  # to count them here takes less time than to look at them again
-        connection.execute(_COUNT, (last - len(rows),))
+    last, count = 0, sum(map(len, kinds.values()))
+    for kind, rows in kinds.items():
+        for start in range(0, len(rows), CHUNK_ROWS):
+            part = rows[start : start + CHUNK_ROWS]
+            values = [*itertools.chain(kind, *map(_OWN, part))]
+            last = connection.execute(_write_insert(len(part)), values).lastrowid or 0
+    if count > CHUNK_ROWS:  # to count them here takes less time than to look at them again
+        connection.execute(_COUNT, (last - count,))
         connection.executemany(f"insert into counted values ({mark_places('?' * 8)})",
-                               [(*total, last) for total in count_rows(rows)])
-    elif last % COUNT_ROWS < len(rows):
+                               [(*total, last) for total in count_rows(kinds)])
+    elif last % COUNT_ROWS < count:
         connection.execute(_COUNT, (last,))
 
-
-def count_rows(rows: Sequence[Row]) -> list[tuple[int, str, int, str, int, int, int]]:
-    """Return what `rows` of one day add to the totals: day, problem, release, role, count, first, last."""
-    kinds = Counter(map(operator.itemgetter(3, 4, 8), rows))
-    if len(kinds) == 1:
-        times = {kind: [*map(_AT, rows)] for kind in kinds}
-    else:
-        times = {kind: [row[2] for row in rows if (row[3], row[4], row[8]) == kind] for kind in kinds}
-    return [(min(found) // DAY, *kind, len(found), min(found), max(found)) for kind, found in times.items()]
-
 # %% ../../nbs/production/10_parts.ipynb #4b1feaec
-def split_rows(rows: Sequence[Row]) -> tuple[dict[int, Sequence[Row]], list[tuple[str, int]]]:
-    """Return `rows` by their days, and the days of those ids that do not tell their day themselves."""
-    moments = {*map(_AT, rows)}
+def count_rows(kinds: Kinds) -> list[tuple[int, str, int, str, int, int, int]]:
+    """Return what rows of one day add to the totals: day, problem, release, role, count, first, last."""
+    times = [(kind, [*map(_AT, rows)]) for kind, rows in kinds.items()]
+    return [(min(found) // DAY, *kind, len(found), min(found), max(found)) for kind, found in times]
+
+
+def split_rows(rows: Sequence[Row]) -> tuple[dict[int, Kinds], list[tuple[str, int]]]:
+    """Return `rows` by their days and kinds, and the days of those ids that do not tell their day themselves."""
+    moments, kinds = {*map(_AT, rows)}, dict.fromkeys(map(_KIND, rows))
     stems, days = {at: f"{at:012x}" for at in moments}, {at // DAY for at in moments}
     foreign = [(row[0], row[2] // DAY) for row in rows if row[0][:12] != stems[row[2]]]
-    if len(days) == 1:
-        return {days.pop(): rows}, foreign
-    return {day: [row for row in rows if row[2] // DAY == day] for day in days}, foreign
+    if len(days) == len(kinds) == 1:
+        return {days.pop(): dict.fromkeys(kinds, rows)}, foreign
+    found: dict[int, Any] = {day: {} for day in days}
+    for row in rows:
+        found[row[2] // DAY].setdefault(_KIND(row), []).append(row)
+    return found, foreign
 
 # %% ../../nbs/production/10_parts.ipynb #b2eec375
 class DayLog:
@@ -375,9 +376,8 @@ class DayLog:
     def __init__(self, address: str | Path):
         self.folder, self._lock = find_folder(address), threading.Lock()
         self.files, self.where = OpenFiles(self.folder), str(self.folder)
-        for part in list_files(address):
-            if part.day is None:  # the single file of old
-                part.select("select 1 from predictions limit 1")
+        for part in [one for one in list_files(address) if one.day is None]:  # the single file of old
+            part.select("select 1 from predictions limit 1")
         with explain_failure(self.where):
             self.folder.mkdir(parents=True, exist_ok=True)
             self.files.find("index")
@@ -386,7 +386,7 @@ class DayLog:
         """Write `rows`; they are on disk when this returns."""
         days, foreign = split_rows(rows)
         names = ["index"] * bool(foreign) + [name_day(day) for day in sorted(days)]
-        is_brief = len(names) == 1 and len(rows) <= CHUNK_ROWS
+        is_brief = len(names) == sum(map(len, days.values())) == 1 and len(rows) <= CHUNK_ROWS
         with self._lock, explain_failure(self.where), self.files.begin(names, is_brief) as begun:
             if foreign:
                 claim_ids(begun[0], self.folder, foreign)

@@ -69,8 +69,17 @@ class Answer(NamedTuple):
     release: int
     task: str
     request_id: str
-    predictions: list[dict[str, Any]]
+    answers: Sequence[Mapping[str, Any]]
     logged: Sequence[LogRow]
+
+    @property
+    def predictions(self) -> list[dict[str, Any]]:
+        """The answers, each with the id that it is logged by."""
+        return [{"prediction_id": row[0], **answer} for row, answer in zip(self.logged, self.answers, strict=True)]
+
+    def write_predictions(self) -> str:
+        """Return `predictions` as JSON; what is logged says it already, but for the ids."""
+        return "[" + ",".join([f'{{"prediction_id":"{row[0]}",{row[6][1:]}' for row in self.logged]) + "]"
 
 # %% ../../nbs/production/37_rounds.ipynb #b2eb77f6
 def make_answer(question: Question, answers: Sequence[Mapping[str, Any]]) -> Answer:
@@ -86,8 +95,7 @@ def make_answer(question: Question, answers: Sequence[Mapping[str, Any]]) -> Ans
     logged = [(one, request_id, moment, problem, version, encode(row).decode(), write(answer).decode(), key, role,
                seconds)
               for one, row, answer, key in zip(ids, shown, answers, named, strict=True)]
-    predictions = [{"prediction_id": one, **answer} for one, answer in zip(ids, answers, strict=True)]
-    return Answer(version, release.task, request_id, predictions, logged)
+    return Answer(version, release.task, request_id, answers, logged)
 
 
 def ask_champion(champion: Champion, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -182,8 +182,8 @@ async def _predict(service: Service, kind: str, body: bytes) -> bytes:
     _check_kind(kind)
     answer = await service.answer(body, lambda champion, data: champion.decoder.read_asked(
         data, service.options.max_rows))
-    return msgspec.json.encode({"problem": service.problem, "release": answer.release,
-                                "request_id": answer.request_id, "predictions": answer.predictions})
+    return msgspec.json.encode({"problem": service.problem, "release": answer.release, "request_id": answer.request_id,
+                                "predictions": msgspec.Raw(answer.write_predictions().encode())})
 
 # %% ../../nbs/production/46_serving.ipynb #3e855e86
 async def _invoke(service: Service, kind: str, body: bytes) -> bytes:
@@ -191,9 +191,8 @@ async def _invoke(service: Service, kind: str, body: bytes) -> bytes:
 
     answer = await service.answer(body, lambda champion, data: Asked(read_invocation(
         data, kind, champion.features, service.options.max_rows)))
-    return msgspec.json.encode({"predictions": list_scores(answer.predictions, answer.task), "release": answer.release,
-                                "request_id": answer.request_id,
-                                "prediction_ids": [one["prediction_id"] for one in answer.predictions]})
+    return msgspec.json.encode({"predictions": list_scores(answer.answers, answer.task), "release": answer.release,
+                                "request_id": answer.request_id, "prediction_ids": [row[0] for row in answer.logged]})
 
 
 async def _take_feedback(service: Service, kind: str, body: bytes) -> bytes:

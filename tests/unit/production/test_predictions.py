@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,9 @@ def test_ids_are_unique_and_sort_by_time() -> None:
     ids = [make_id(AT + dt.timedelta(milliseconds=i)) for i in range(1000)]
     assert ids == sorted(ids)
     assert len({make_id(AT) for _ in range(1000)}) == 1000
+    many = make_ids(AT, 9000)
+    assert (len({*many}), many, {len(one) for one in many}) == (9000, sorted(many), {28})
+    assert not {one[:25] for one in many} & {one[:25] for one in make_ids(AT, 9000)}
 
 
 def test_nan_is_refused_before_anything_is_written(tmp_path: Path) -> None:
@@ -254,6 +258,17 @@ def test_a_reader_gets_each_row_once_also_what_comes_late(tmp_path: Path) -> Non
     assert read_after(tmp_path / "log", cursor, 9) == ([], cursor)
     log.append([late := make_prediction("late", AT)])
     assert read_after(tmp_path / "log", cursor, 9)[0] == [make_row(late)]
+
+
+def test_rows_of_several_releases_are_written_together_or_not_at_all(tmp_path: Path) -> None:
+    log, (first, second, third) = PredictionLog(tmp_path / "log"), make_ids(AT, 3)
+    log.append([make_prediction(second)])
+    for ids in ((first, second), (second, first)):
+        with pytest.raises(DuplicateError):
+            log.append([replace(make_prediction(one), release=2 + i) for i, one in enumerate(ids)])
+    assert summarise_log(tmp_path / "log", "toy").releases == {1: 1}
+    log.append([replace(make_prediction(one), release=2 + i) for i, one in enumerate((third, first))])
+    assert summarise_log(tmp_path / "log", "toy").releases == {1: 1, 2: 1, 3: 1}
 
 
 @pytest.mark.parametrize("size", [1, 100, 128, 129, 5000])
