@@ -109,8 +109,11 @@ def write_trees(graph: Graph, tensor: str, trees: Sequence[Tree], targets: int) 
     width = graph.widths[tensor]
     found = list_attributes([turn_tree(tree, width) for tree in trees])
     side, place = np.divmod(found["nodes_featureids"], width)
-    sides, block = np.unique(side, return_inverse=True)
-    found["nodes_featureids"] = place + width * block
+    used, sides = np.unique(place), np.unique(side)
+    if len(used) <= width / 2:  # of many columns, most are often asked by no node
+        tensor = graph.add("Gather", tensor, graph.keep(used), width=len(used), axis=1)
+        width, place = len(used), np.searchsorted(used, place)
+    found["nodes_featureids"] = place + width * np.searchsorted(sides, side)
     attributes = {name: numpy_helper.from_array(values, name) if name in TENSORS else values.tolist()
                   for name, values in found.items()}
     return graph.add("TreeEnsemble", write_sides(graph, tensor, sides.tolist()), width=targets, domain="ai.onnx.ml",

@@ -191,6 +191,19 @@ def test_trees_answer_alike_at_their_thresholds_and_next_to_them(kind, lean):
     np.testing.assert_allclose(found, model.predict(rows), rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize("kind", [partial(HistGradientBoostingRegressor, max_iter=2, max_leaf_nodes=5),
+                                  partial(RandomForestRegressor, 40)])
+def test_of_many_columns_those_that_no_tree_asks_are_left_behind(kind):
+    """Few of them or nearly all: the answers are the original's."""
+    X = pd.DataFrame(RNG.normal(size=(300, 60)), columns=[f"x{i}" for i in range(60)])
+    X.loc[::7, "x40"], y = np.nan, RNG.normal(size=300) + 2 * (X["x40"] > 0) - X["x7"]
+    model = kind(random_state=0).fit(X, y)
+    file = export_model(model, X, "regression")
+    inner = [one.feature[~one.is_leaf] for one in list_trees(model)[0]]
+    assert (b"Gather" in file) == (len(np.unique(np.concatenate(inner))) <= 30)
+    np.testing.assert_allclose(load_portable(file).predict(X)["prediction"], model.predict(X), rtol=0, atol=1e-13)
+
+
 def test_narrow_columns_are_rounded_as_the_frame_rounds_them():
     rows = pd.DataFrame({"narrow": (RNG.normal(size=200) * 1000).astype("float32")})
     model = make_pipeline(StandardScaler(with_mean=False, with_std=False),
