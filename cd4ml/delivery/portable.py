@@ -147,8 +147,8 @@ def _is_kind(column: "pd.Series", kind: str) -> bool:
     from pandas.api.types import is_bool_dtype, is_numeric_dtype, is_object_dtype
 
     if is_object_dtype(column.dtype):
-        right = str if kind == "text" else (int, float)
-        return all(isinstance(value, right) for value in column[column.notna()].unique())
+        right = (str,) if kind == "text" else (int, float)
+        return all(issubclass(one, right) for one in {*map(type, column[column.notna()])})
     is_number = is_numeric_dtype(column.dtype) or is_bool_dtype(column.dtype)
     return is_number == (kind == "number") or bool(column.isna().all())
 

@@ -33,7 +33,7 @@ from sklearn.preprocessing import (
 )
 from sklearn.tree import DecisionTreeClassifier
 
-from cd4ml.base.errors import ReleaseError
+from cd4ml.base.errors import DataError, ReleaseError
 from cd4ml.delivery import export
 from cd4ml.delivery.converters import list_trees
 from cd4ml.delivery.export import export_model, try_export
@@ -235,6 +235,15 @@ def test_features_of_other_types_are_named(change, said):
     model = make_pipeline(spread()).fit(rows)
     with pytest.raises(ReleaseError, match=said):
         export_model(model, rows, "regression")
+
+
+@pytest.mark.parametrize("value", [["a"], {}, 3, b"a"])
+def test_what_is_no_text_is_refused_in_words(value):
+    rows = pd.DataFrame({"city": ["a", "b"] * 20})
+    model = make_pipeline(OrdinalEncoder(), Ridge()).fit(rows, np.arange(40.0))
+    asked = pd.DataFrame({"city": pd.Series(["a", value, None], dtype=object)})
+    with pytest.raises(DataError, match="hold what the feature is not"):
+        load_portable(export_model(model, rows, "regression")).predict(asked)
 
 
 def test_what_cannot_be_converted_says_why():
