@@ -206,7 +206,7 @@ def tell_gain(plan: Mapping[str, str], gain: Mapping[str, Interval], releases: M
         return f"{span}: no new release came, the first model served."
     better = [name_metric(name) for name, one in gain.items() if one.low > 0]
     worse = [name_metric(name) for name, one in gain.items() if one.high < 0]
-    words = f"better in {', '.join(better)}" if better else "not better in anything, beyond chance"
+    words = f"better in {', '.join(better)}" if better else "not better in anything beyond chance"
     words += f", worse in {', '.join(worse)}" if worse else ""
     return (f"{span}: with {len(releases)} new release{'s' * (len(releases) != 1)} on the way, "
             f"what was served was {words} than the first model would have been.")
