@@ -7,6 +7,7 @@ __all__ = ['parse_code']
 
 # %% ../../nbs/base/05_syntax.ipynb #41bd3475
 import ast
+import contextlib
 import threading
 
 # %% ../../nbs/base/05_syntax.ipynb #d5336ebf
@@ -16,4 +17,7 @@ _PARSING = threading.Lock()
 def parse_code(source: str) -> ast.Module:
     """Return the syntax tree of `source`; raise `SyntaxError` if it is no code."""
     with _PARSING:
+        for _ in range(20):
+            with contextlib.suppress(SystemError):
+                return ast.parse(source)
         return ast.parse(source)
