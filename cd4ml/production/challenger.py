@@ -256,7 +256,7 @@ class Trial:
             return await _ask_canary(self, question, posed, ask)
         answer = await ask(question)
         if posed is not None:
-            self.arms["champion"].count(answer.predictions, time.perf_counter() - question.began)
+            self.arms["champion"].count(answer.answers, time.perf_counter() - question.began)
             if not self.challenge.share:
                 self._follow(posed, answer, ask)
         return answer
@@ -295,7 +295,7 @@ async def _ask_canary(trial: Trial, question: Question, posed: Question, ask: As
     arm = trial.arms["challenger"]
     try:
         answer = await ask(posed)
-        arm.count(answer.predictions, time.perf_counter() - posed.began)
+        arm.count(answer.answers, time.perf_counter() - posed.began)
     except StoreError:  # the log's fault, not the canary's
         raise
     except Exception:
@@ -308,7 +308,7 @@ async def _ask_canary(trial: Trial, question: Question, posed: Question, ask: As
 
 async def _ask_shadow(trial: Trial, posed: Question, sent: Answer, ask: Ask) -> None:
     version, began = trial.challenge.release, time.perf_counter()
-    ids = [sent.request_id, *(f"{one['prediction_id']}~{version}" for one in sent.predictions)]
+    ids = [sent.request_id, *(f"{one}~{version}" for one in sent.ids)]
     try:
         answer = await ask(replace(posed, ids=ids, began=began))
     except StoreError:
@@ -316,8 +316,8 @@ async def _ask_shadow(trial: Trial, posed: Question, sent: Answer, ask: Ask) -> 
     except Exception:
         trial.arms["challenger"].count((), 0.0, is_failure=True)
     else:
-        trial.arms["challenger"].count(answer.predictions, time.perf_counter() - began)
-        trial.agreement.compare(sent.predictions, answer.predictions, sent.task == "regression")
+        trial.arms["challenger"].count(answer.answers, time.perf_counter() - began)
+        trial.agreement.compare(sent.answers, answer.answers, sent.task == "regression")
 
 # %% ../../nbs/production/38_challenger.ipynb #95ef774b
 def look_again(trial: Trial) -> None:

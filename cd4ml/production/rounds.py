@@ -73,12 +73,12 @@ class Answer(NamedTuple):
     logged: Sequence[LogRow]
 
     @property
-    def predictions(self) -> list[dict[str, Any]]:
-        """The answers, each with the id that it is logged by."""
-        return [{"prediction_id": row[0], **answer} for row, answer in zip(self.logged, self.answers, strict=True)]
+    def ids(self) -> list[str]:
+        """By which id each answer is logged."""
+        return [row[0] for row in self.logged]
 
     def write_predictions(self) -> str:
-        """Return `predictions` as JSON; what is logged says it already, but for the ids."""
+        """Return the answers with their ids as JSON, of which the log has the pieces."""
         return "[" + ",".join([f'{{"prediction_id":"{row[0]}",{row[6][1:]}' for row in self.logged]) + "]"
 
 # %% ../../nbs/production/37_rounds.ipynb #b2eb77f6

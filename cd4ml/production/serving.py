@@ -192,7 +192,7 @@ async def _invoke(service: Service, kind: str, body: bytes) -> bytes:
     answer = await service.answer(body, lambda champion, data: Asked(read_invocation(
         data, kind, champion.features, service.options.max_rows)))
     return msgspec.json.encode({"predictions": list_scores(answer.answers, answer.task), "release": answer.release,
-                                "request_id": answer.request_id, "prediction_ids": [row[0] for row in answer.logged]})
+                                "request_id": answer.request_id, "prediction_ids": answer.ids})
 
 
 async def _take_feedback(service: Service, kind: str, body: bytes) -> bytes:

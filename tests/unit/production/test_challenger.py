@@ -212,7 +212,7 @@ def test_a_canary_whose_answers_turn_out_worse_is_taken_back(tmp_path: Path) -> 
 
     async def run() -> list[int]:
         answers = [await trial.answer(make_question(make_champion(1), str(i)), b"", server.ask) for i in range(400)]
-        told = {one.predictions[0]["prediction_id"]: (one.release, one.predictions[0]) for one in answers}
+        told = {one.ids[0]: (one.release, one.answers[0]) for one in answers}
         truth = random.Random(4)
         note_outcomes(trial, {name: 1 + truth.gauss(0, 0.5) for name in told}, told)  # release 2 always answers 2
         note_outcomes(trial, dict.fromkeys(told, 1.0), {"0" * 28: (1, {"prediction": 99.0})})  # of before

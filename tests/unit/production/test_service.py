@@ -58,28 +58,28 @@ def ask(service, *numbers):
 def test_requests_of_one_moment_are_one_question_to_the_model_and_each_gets_its_own_answer(service, tmp_path):
     found = ask(service, *range(50))
     assert service.watch.champion.model.asked == [100]
-    assert [[row["prediction"] for row in one.predictions] for one in found] == [[2 * i, 1.0] for i in range(50)]
+    assert [[row["prediction"] for row in one.answers] for one in found] == [[2 * i, 1.0] for i in range(50)]
     assert len({one.request_id for one in found}) == 50
     logged = read_predictions(tmp_path / "predictions", "toy")
     assert len(logged) == 100
     for one in found:
         own = logged[logged["request_id"] == one.request_id]
-        assert own["prediction_id"].tolist() == [row["prediction_id"] for row in one.predictions]
-        assert own["prediction"].tolist() == [row["prediction"] for row in one.predictions]
+        assert own["prediction_id"].tolist() == one.ids
+        assert own["prediction"].tolist() == [row["prediction"] for row in one.answers]
 
 
 def test_a_moment_with_many_rows_is_answered_in_parts(service, monkeypatch):
     monkeypatch.setattr(rounds, "MOST_ROWS", 5)
     found = ask(service, *range(7))
     assert service.watch.champion.model.asked == [4, 4, 4, 2]
-    assert [one.predictions[0]["prediction"] for one in found] == [2 * i for i in range(7)]
+    assert [one.answers[0]["prediction"] for one in found] == [2 * i for i in range(7)]
 
 
 def test_a_row_that_is_refused_spoils_no_other_request(service, tmp_path):
     first, refused, last = ask(service, 1, -1, 3)
     assert isinstance(refused, RequestError)
     assert (refused.status, "below nothing" in refused.got) == (422, True)
-    assert (first.predictions[0]["prediction"], last.predictions[0]["prediction"]) == (2, 6)
+    assert (first.answers[0]["prediction"], last.answers[0]["prediction"]) == (2, 6)
     assert len(read_predictions(tmp_path / "predictions", "toy")) == 4
 
 
@@ -94,8 +94,8 @@ def test_a_change_of_champion_between_two_requests_of_one_moment_mixes_nothing(s
         return await asyncio.gather(first, service.answer(b'{"x": 1}', read))
 
     before, after = asyncio.run(ask_both())
-    assert (before.release, before.predictions[0]["prediction"]) == (1, 2)
-    assert (after.release, after.predictions[0]["prediction"]) == (2, 10)
+    assert (before.release, before.answers[0]["prediction"]) == (1, 2)
+    assert (after.release, after.answers[0]["prediction"]) == (2, 10)
 
 
 def test_what_cannot_be_logged_is_answered_to_nobody(service):
@@ -115,7 +115,7 @@ def test_a_request_that_gives_up_does_not_disturb_those_beside_it(service):
         gone.cancel()
         return await stays
 
-    assert asyncio.run(ask_two()).predictions[0]["prediction"] == 2
+    assert asyncio.run(ask_two()).answers[0]["prediction"] == 2
 
 
 def assert_followed_on(service, monkeypatch):
@@ -142,7 +142,7 @@ def test_outcomes_that_were_told_elsewhere_reach_the_canary(service, tmp_path, m
         return [await ask_key(f"k{i}") for i in range(40)]
 
     answers = asyncio.run(ask_all())
-    by_id = [Told(one.predictions[0]["prediction_id"], "", 0, "2.0") for one in answers[:20]]
+    by_id = [Told(one.ids[0], "", 0, "2.0") for one in answers[:20]]
     OutcomeLog(log).append("toy", [*by_id, *(Told("", f"k{i}", 0, "2.0") for i in range(20, 40)),
                                    Told("a client's own, 28 of them..", "", 0, "5.0"), Told("", "nobody's", 0, "5.0")])
     assert_followed_on(service, monkeypatch)
