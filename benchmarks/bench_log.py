@@ -18,7 +18,8 @@ def measure(turns: int) -> Iterator[Row]:
     import pyarrow.compute as pc
     import pyarrow.dataset as ds
 
-    from cd4ml.production.parts import DAY, name_day
+    from cd4ml.production.lines import DAY
+    from cd4ml.production.parts import name_day
     from cd4ml.production.queries import LogQuery, count_predictions, find_predictions
 
     rows = 10_000_000 if turns > 1 else 30_000
@@ -56,9 +57,11 @@ def build_logs(address: Path, folder: Path, count: int) -> tuple[Any, ...]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from cd4ml.production.parts import COLUMNS, DAY, DayLog, name_day
+    from cd4ml.production.lines import COLUMNS, DAY
+    from cd4ml.production.parts import name_day
+    from cd4ml.production.predictions import PredictionLog
 
-    log, dice, a_day = DayLog(address), random.Random(5), count // DAYS
+    log, dice, a_day = PredictionLog(address), random.Random(5), count // DAYS
     chosen: tuple[Any, ...] = ()
     for day in range(DAYS):
         place = folder / f"day={name_day(BEGAN // DAY + day)}"

@@ -308,9 +308,9 @@ async def _ask_canary(trial: Trial, question: Question, posed: Question, ask: As
 
 async def _ask_shadow(trial: Trial, posed: Question, sent: Answer, ask: Ask) -> None:
     version, began = trial.challenge.release, time.perf_counter()
-    ids = [sent.request_id, *(f"{one}~{version}" for one in sent.ids)]
+    ids = [f"{one}~{version}" for one in sent.ids]
     try:
-        answer = await ask(replace(posed, ids=ids, began=began))
+        answer = await ask(replace(posed, ids=ids, request_id=sent.request_id, began=began))
     except StoreError:
         trial.skipped += 1
     except Exception:

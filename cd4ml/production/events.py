@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from .lines import match_after
 from .outcomes import OutcomeLog
 from .places import list_parts
 from .predictions import LogRow, find_unlogged, read_after, to_datetime
@@ -63,8 +64,9 @@ def count_after(address: str, cursor: Mapping[str, int], problem: str) -> int:
     """Return how many predictions of `problem` the log holds after `cursor`, at most `MOST_COUNTED`."""
     count = 0
     for part in reversed(list_parts(address)):
-        found = part.select("select count(*) from (select 1 from predictions where number > ? and problem = ? limit ?) "
-                            "as waiting", (cursor.get(part.name, 0), problem, MOST_COUNTED - count))
+        words, values = match_after(part, cursor.get(part.name, 0))
+        found = part.select(f"select count(*) from (select 1 from predictions where {words} and problem = ? limit ?) "
+                            "as waiting", (*values, problem, MOST_COUNTED - count))
         count += found[0][0] if found else 0
         if count >= MOST_COUNTED:
             break

@@ -16,13 +16,14 @@ from typing import NamedTuple
 
 from ..base.errors import Cd4mlError, StoreError
 from .parts import DuplicateError
-from .predictions import LogRow, PredictionLog
+from .lines import Line
+from .predictions import PredictionLog
 
 # %% ../../nbs/production/20_journal.ipynb #92f20299
 class Entry(NamedTuple):
     """Hold what one request wants logged, and what it waits for."""
 
-    rows: Sequence[LogRow]
+    lines: Sequence[Line]
     written: "asyncio.Future[None]"
 
 
@@ -30,7 +31,7 @@ MOST_ENTRIES = 1024  # in one commit
 
 
 class Journal:
-    """Commit rows to `log` from a thread of its own, those that wait at the same moment together."""
+    """Commit lines to `log` from a thread of its own, those that wait at the same moment together."""
 
     def __init__(self, log: PredictionLog):
         self.log = log
@@ -39,11 +40,11 @@ class Journal:
         self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
         self._thread.start()
 
-    def append(self, rows: Sequence[LogRow]) -> "asyncio.Future[None]":
-        """Return a future of the running loop: done when `rows` are on disk, failed with `StoreError` if not."""
+    def append(self, lines: Sequence[Line]) -> "asyncio.Future[None]":
+        """Return a future of the running loop: done when `lines` are on disk, failed with `StoreError` if not."""
         if not self._is_open:
             raise StoreError("The prediction log is closed", where=self.log.where)
-        entry = Entry(rows, asyncio.get_running_loop().create_future())
+        entry = Entry(lines, asyncio.get_running_loop().create_future())
         self._waiting.put(entry)
         return entry.written
 
@@ -74,7 +75,7 @@ class Journal:
 def commit_entries(log: PredictionLog, entries: Sequence[Entry]) -> list[Cd4mlError | None]:
     """Commit `entries` to `log` together; return for each why it is not there, or none if it is."""
     try:
-        log.write([row for entry in entries for row in entry.rows])
+        log.write_lines([line for entry in entries for line in entry.lines])
         return [None] * len(entries)
     except StoreError as error:
         if len(entries) > 1 and isinstance(error, DuplicateError):

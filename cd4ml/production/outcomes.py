@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..base.errors import StoreError
-from .parts import CHUNK_ROWS, DAY, find_folder, mark_places, name_day
+from .lines import DAY, mark_places, match_ids
+from .parts import CHUNK_IDS, find_folder, name_day
 from .places import Address, Place, list_parts, locate_ids
 from .postgres import Database, is_postgres
 
@@ -163,13 +164,17 @@ def _keep_last(rows: Iterable[tuple[Any, ...]]) -> dict[str, tuple[int, int, str
 
 def find_keys(address: Address, ids: Sequence[str]) -> list[tuple[str, str, str]]:
     """Return id, problem and key of those predictions of `ids` that have a key."""
-    return [(one, problem, key) for part, told in locate_ids(address, ids).items() for some in _cut(told)
-            for one, problem, key in part.select("select prediction_id, problem, key from predictions where "
-                                                 f"prediction_id in ({mark_places(some)}) and key <> ''", some)]
+    found: list[tuple[Any, ...]] = []
+    for part, told in locate_ids(address, ids).items():
+        for some in _cut(told):
+            words, values = match_ids(part, some)
+            found += part.select(f"select prediction_id, problem, key from predictions where {words} and key <> ''",
+                                 values)
+    return [(one, problem, key) for one, problem, key in found]
 
 
 def _cut(values: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (values[start : start + CHUNK_ROWS] for start in range(0, len(values), CHUNK_ROWS))
+    return (values[start : start + CHUNK_IDS] for start in range(0, len(values), CHUNK_IDS))
 
 # %% ../../nbs/production/16_outcomes.ipynb #9280470b
 @dataclass(frozen=True)

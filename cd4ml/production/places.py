@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..base.errors import SettingsError
-from .parts import DayLog, Row, list_files, locate_in_files
+from .lines import Line, Names
+from .parts import DayLog, list_files, locate_in_files
 from .postgres import Database, PostgresLog, hide_password, is_postgres
 
 # %% ../../nbs/production/12_places.ipynb #d58e2e4b
 Address = str | Path
 
 
-class Place(Protocol):
+class Place(Names, Protocol):
     """Be a part of a log that can be asked: a file, or a database."""
 
     @property
@@ -37,12 +38,12 @@ class Place(Protocol):
 
 # %% ../../nbs/production/12_places.ipynb #e8a10c8d
 class Writer(Protocol):
-    """Be what rows are appended to."""
+    """Be what lines are appended to."""
 
     where: str
 
-    def write(self, rows: Sequence[Row]) -> None:
-        """Write `rows`; they are on disk when this returns."""
+    def write(self, lines: Sequence[Line]) -> None:
+        """Write `lines`; they are on disk when this returns."""
 
     def close(self) -> None:
         """Close it, for good."""

@@ -13,10 +13,11 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..base.errors import SettingsError, StoreError
-from .parts import COLUMNS, GROUPED, DuplicateError, Row
+from .lines import COLUMNS, GROUPED, Line
+from .parts import DuplicateError
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -116,8 +117,9 @@ class PostgresLog:
         with explain_postgres(address), connect_postgres(address) as connection:
             prepare_database(connection, address)
 
-    def write(self, rows: Sequence[Row]) -> None:
-        """Write `rows`, all or none; they are on the database's disk when this returns."""
+    def write(self, lines: Sequence[Line]) -> None:
+        """Write `lines`, all or none; they are on the database's disk when this returns."""
+        rows = [row for line in lines for row in line.list_rows()]
         with self._lock, explain_postgres(self.address):
             if self._is_closed:
                 raise StoreError("The prediction log is closed", where=self.where)
@@ -188,6 +190,9 @@ class Database:
     address: str = field(repr=False)
     day: int | None = None
     name: str = "postgres"
+    stem: ClassVar[str] = "prediction_id"
+    line: ClassVar[str] = "number"
+    places: ClassVar[str] = "1"
 
     def select(self, query: str, values: Sequence[Any] = (), beside: Path | None = None) -> list[tuple[Any, ...]]:
         """Return what `query` finds, in which `?` stands for a value; nothing if there is no log yet."""

@@ -22,7 +22,8 @@ from typing import Any, Literal
 from ..base.errors import DataError, suggest_name
 from ..base.store import write_atomic
 from .outcomes import read_outcomes
-from .parts import DAY, name_day
+from .lines import DAY, STEM, Names
+from .parts import name_day
 from .places import Address, Place, list_parts, locate_ids
 from .predictions import OWN_COLUMNS, make_log_frame, to_datetime, to_milliseconds
 
@@ -97,16 +98,17 @@ class LogQuery:
         since, until = (None if end is None else to_milliseconds(end) for end in (self.since, self.until))
         return since, until
 
-    def write_sql(self) -> tuple[str, list[Any]]:
-        """Return what SQL can check of it, and its values."""
+    def write_sql(self, part: Names) -> tuple[str, list[Any]]:
+        """Return what SQL can check of it in `part`, and its values."""
         low, high = self.ends
         asked = [("problem = ?", [self.problem]), ("at >= ?", low), ("at < ?", high), ("release = ?", self.release),
                  ("role = ?", self.role or None), ("key <> '' and key = ?", self.key or None)]
         if self.prediction_id:
             one = self.prediction_id
-            found = "select number from predictions where prediction_id"  # by its index, however rows are ordered
-            asked.append((f"number in ({found} = ? union all {found} > ? and prediction_id < ?)",
-                          [one, f"{one}~", f"{one}~~"]))
+            found = f"select {part.line} from predictions where {part.stem}"  # by its index, however rows are ordered
+            asked += [(f"{part.line} in ({found} in (?, ?) union all {found} > ? and {part.stem} < ?)",
+                       [one, one[:STEM], f"{one}~", f"{one}~~"]),
+                      ("(prediction_id = ? or prediction_id > ? and prediction_id < ?)", [one, f"{one}~", f"{one}~~"])]
         told = [(words, value if isinstance(value, list) else [value]) for words, value in asked if value is not None]
         return " and ".join(words for words, _ in told), [one for _, values in told for one in values]
 
@@ -124,10 +126,10 @@ def scan_log(address: Address, query: LogQuery) -> Iterator[tuple[Any, ...]]:
 
 
 def _scan_part(part: Place, query: LogQuery) -> Iterator[tuple[Any, ...]]:
-    words, values = LogQuery(query.problem, release=query.release, role=query.role).write_sql()
+    words, values = LogQuery(query.problem, release=query.release, role=query.role).write_sql(part)
     if not part.select(f"select 1 from totals where {words} limit 1", values):
         return  # that release did not answer on that day
-    words, values = query.write_sql()
+    words, values = query.write_sql(part)
     found = part.scan(f"select {FIELDS} from predictions where {words} order by at desc, number desc", values)
     for row in itertools.chain.from_iterable(found):
         if not query.where or all(one.holds(say_row(row)) for one in query.where):
@@ -187,7 +189,7 @@ def count_predictions(address: Address, query: LogQuery, by: By) -> list[Count]:
 
 
 def _count_part(part: Place, query: LogQuery) -> Iterator[tuple[int, int, int]]:
-    (low, high), (words, values) = query.ends, query.write_sql()
+    (low, high), (words, values) = query.ends, query.write_sql(part)
     is_whole = part.day is not None and (low is None or low <= part.day * DAY) and (
         high is None or (part.day + 1) * DAY <= high)
     if query.where:
@@ -196,7 +198,7 @@ def _count_part(part: Place, query: LogQuery) -> Iterator[tuple[int, int, int]]:
         yield from part.select(f"select at / {DAY}, release, count(*) from predictions where {words} group by 1, 2",
                                values)
     else:
-        words, values = LogQuery(query.problem, release=query.release, role=query.role).write_sql()
+        words, values = LogQuery(query.problem, release=query.release, role=query.role).write_sql(part)
         yield from part.select("select day, release, cast(sum(count) as bigint) from totals "
                                f"where {words} group by 1, 2", values)
 

@@ -18,8 +18,9 @@ from ..base.settings import Settings
 from ..delivery.checkup import Finding
 from ..model.problem import list_problems
 from .outcomes import OutcomeLog, find_early_keys, find_outcomes, summarise_outcomes
+from .lines import DAY, STEM
 from cd4ml.production.parts import (
-    DAY, Part, ask_index, explain_failure, find_folder, list_files, measure_file, name_day, open_file,
+    Part, ask_index, explain_failure, find_folder, list_files, measure_file, name_day, open_file,
 )
 from .places import Address
 from .postgres import Database, Statement, hide_password, is_postgres, run_statements
@@ -110,17 +111,18 @@ def _find_last_day(part: Part) -> int:
     return (last[0][0] or 0) // DAY if last else 0
 
 # %% ../../nbs/production/19_retention.ipynb #663ef8c0
-_TOLD = """select 1 from outcomes o where o.number > ? and (
-    exists (select 1 from predictions p where p.prediction_id = o.prediction_id)
+_TOLD = f"""select 1 from outcomes o where o.number > ? and (
+    exists (select 1 from predictions p where p.stem in (o.prediction_id, substr(o.prediction_id, 1, {STEM}))
+        and p.prediction_id = o.prediction_id)
     or o.key <> '' and exists (select 1 from predictions p where p.key = o.key and p.problem = o.problem)) limit 1"""
 _NOT_LAST = "number < (select max(number) from outcomes)"  # by which those who follow know that it is the same file
 
 
 def _is_heard(address: Address, part: Part) -> bool:
     cursors, outcomes = [*read_cursors(address).values()], find_outcomes(address)
-    last = part.select("select max(number) from predictions")[0][0] or 0
+    last = part.select("select number from predictions order by line desc, number desc limit 1")
     told = part.select(_TOLD, (find_heard(cursors),), outcomes) if outcomes.is_file() else []
-    return not told and all(one.get(part.name, 0) >= last for one in cursors)
+    return not told and (not last or all(one.get(part.name, 0) >= last[0][0] for one in cursors))
 
 
 def find_heard(cursors: Iterable[Mapping[str, int]]) -> int:
@@ -136,17 +138,18 @@ def _remove_part(address: Address, part: Part) -> bool:
         if (outcomes := find_outcomes(address)).is_file():
             connection.execute("attach ? as beside", (str(outcomes),))
         connection.execute("begin immediate")
-        tables = {row[0] for row in connection.execute("select name from main.sqlite_master where type = 'table' "
-                                                       "and name not like 'sqlite%'")}
+        tables, views = ([row[0] for row in connection.execute(
+            "select name from main.sqlite_master where type = ? and name not like 'sqlite%'", (kind,))]
+            for kind in ("table", "view"))
         if tables and not _is_heard(address, part):
             connection.execute("rollback")
             return False
         if outcomes.is_file() and tables:
             connection.execute(f"delete from beside.outcomes where prediction_id in (select prediction_id from "
                                f"main.predictions) and {_NOT_LAST}")
-        connection.execute("drop view if exists main.totals")
-        for name in tables:
-            connection.execute(f"drop table main.{name}")
+        for kind, names in (("view", views), ("table", tables)):
+            for name in names:
+                connection.execute(f"drop {kind} main.{name}")
         connection.execute("pragma main.user_version = 0")
         connection.execute("commit")
     for path in (part.path, *part.path.parent.glob(f"{part.path.name}-*")):

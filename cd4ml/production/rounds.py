@@ -21,7 +21,8 @@ from ..model.problem import Task
 from ..model.training import predict_rows
 from .champion import Champion
 from .journal import Journal
-from .predictions import LogRow, Role, make_ids, to_milliseconds
+from .lines import LINE_ROWS, Line, join_ids
+from .predictions import Role, make_ids, name_request, to_milliseconds
 from .requests import Asked, Feature, RequestError, make_frame
 
 # %% ../../nbs/production/37_rounds.ipynb #2013b775
@@ -60,7 +61,8 @@ class Question:
     began: float
     is_quick: bool  # so much so that the event loop answers it itself
     role: Role = "champion"
-    ids: Sequence[str] = ()  # of the request and each row; none: new ones are drawn
+    ids: Sequence[str] = ()  # of the rows; none: new ones are drawn
+    request_id: str = ""
 
 
 class Answer(NamedTuple):
@@ -69,17 +71,13 @@ class Answer(NamedTuple):
     release: int
     task: str
     request_id: str
+    ids: Sequence[str]  # of the answers
     answers: Sequence[Mapping[str, Any]]
-    logged: Sequence[LogRow]
-
-    @property
-    def ids(self) -> list[str]:
-        """By which id each answer is logged."""
-        return [row[0] for row in self.logged]
+    logged: Sequence[Line]
 
     def write_predictions(self) -> str:
         """Return the answers with their ids as JSON, of which the log has the pieces."""
-        return "[" + ",".join([f'{{"prediction_id":"{row[0]}",{row[6][1:]}' for row in self.logged]) + "]"
+        return f"[{','.join([line.write_answers() for line in self.logged])}]"
 
 # %% ../../nbs/production/37_rounds.ipynb #b2eb77f6
 def make_answer(question: Question, answers: Sequence[Mapping[str, Any]]) -> Answer:
@@ -89,13 +87,17 @@ def make_answer(question: Question, answers: Sequence[Mapping[str, Any]]) -> Ans
     release, (rows, keys) = question.champion.release, question.asked
     problem, version, encode = release.problem, release.version, msgspec.json.Encoder().encode
     write = encode if question.champion.is_quick else _write_finite
-    request_id, *ids = question.ids or make_ids(question.at, len(rows) + 1)
-    moment, role, seconds = to_milliseconds(question.at), question.role, time.perf_counter() - question.began
-    shown, named = question.champion.hide_rows(rows), keys or [""] * len(rows)
-    logged = [(one, request_id, moment, problem, version, encode(row).decode(), write(answer).decode(), key, role,
-               seconds)
-              for one, row, answer, key in zip(ids, shown, answers, named, strict=True)]
-    return Answer(version, release.task, request_id, answers, logged)
+    ids = question.ids or make_ids(question.at, len(rows))
+    request_id = question.request_id or name_request(ids)
+    moment, seconds = to_milliseconds(question.at), time.perf_counter() - question.began
+    shown, role, step = question.champion.hide_rows(rows), question.role, 1 if question.ids or keys else LINE_ROWS
+    logged = []
+    for start in range(0, len(rows), step):
+        part, key = ids[start : start + step], keys[start] if keys else ""
+        told, said = (some[start] if len(part) == 1 else some[start : start + step] for some in (shown, answers))
+        logged.append(Line(join_ids(part), len(part), request_id, moment, problem, version, encode(told).decode(),
+                           write(said).decode(), key, role, seconds))
+    return Answer(version, release.task, request_id, ids, answers, logged)
 
 
 def ask_champion(champion: Champion, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -103,8 +105,8 @@ def ask_champion(champion: Champion, rows: Sequence[Mapping[str, Any]]) -> list[
     return answer_rows(champion.model, champion.features, cast(Task, champion.release.task), rows)
 
 
-def _write_finite(answer: Mapping[str, Any]) -> bytes:
-    return json.dumps(answer, allow_nan=False).encode()  # msgspec would write null for what is no number
+def _write_finite(answer: Any) -> bytes:
+    return json.dumps(answer, allow_nan=False, separators=(",", ":")).encode()  # msgspec writes null for what is none
 
 # %% ../../nbs/production/37_rounds.ipynb #0c4ef058
 class Waiting(NamedTuple):
@@ -146,7 +148,7 @@ class Round:
     def _answer(self, waiting: Sequence[Waiting]) -> None:
         try:
             made = _answer_together([one.question for one in waiting])
-            written = self.journal.append([row for answer in made for row in answer.logged])
+            written = self.journal.append([line for answer in made for line in answer.logged])
             written.add_done_callback(functools.partial(_tell, waiting, made))
         except Exception as error:
             if len(waiting) == 1:

@@ -216,7 +216,7 @@ def test_what_cannot_be_logged_is_not_answered(tmp_path: Path, models: list, row
         assert server.ask("/predict", {"rows": to_json(rows.head(1))})[0] == 200
         for path in (tmp_path / "predictions").glob("*-*.db"):
             with sqlite3.connect(path) as connection:
-                connection.execute("alter table predictions rename to gone")
+                connection.execute("alter table lines rename to gone")
         status, told = server.ask("/predict", {"rows": to_json(rows.head(1))})
         assert status == 503
         assert "prediction log" in told["what"]

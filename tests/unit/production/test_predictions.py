@@ -294,7 +294,7 @@ def test_a_day_that_was_removed_is_begun_again(tmp_path: Path) -> None:
     log.append([make_prediction("p1")])
     with sqlite3.connect(tmp_path / "log/2013-07-01.db") as connection:
         connection.execute("drop view totals")
-        connection.execute("drop table predictions")
+        connection.execute("drop table lines")
     for path in (tmp_path / "log").glob("2013-07-01.db*"):
         path.unlink()
     with pytest.raises(StoreError):

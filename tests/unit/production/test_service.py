@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import json
 import time
 from dataclasses import replace
 
@@ -16,7 +17,7 @@ from cd4ml.production.champion import Champion
 from cd4ml.production.outcomes import OutcomeLog, Told
 from cd4ml.production.predictions import read_predictions
 from cd4ml.production.requests import RequestError, read_features
-from cd4ml.production.service import ServeOptions, Service, hear_outcomes
+from cd4ml.production.service import MOST_LONG, ServeOptions, Service, hear_outcomes
 
 
 class Counting:
@@ -73,6 +74,42 @@ def test_a_moment_with_many_rows_is_answered_in_parts(service, monkeypatch):
     found = ask(service, *range(7))
     assert service.watch.champion.model.asked == [4, 4, 4, 2]
     assert [one.answers[0]["prediction"] for one in found] == [2 * i for i in range(7)]
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(1, [1]), (2, [2]), (128, [128]), (129, [128, 1]), (300, [128, 128, 44])])
+@pytest.mark.parametrize("key", ["", "k"])
+def test_a_request_of_any_size_is_logged_in_few_lines_and_each_row_by_its_id(service, tmp_path, count, sizes, key):
+    rows = [{"x": i + 0.5} | ({"key": f"{key}{i}"} if key else {}) for i in range(count)]
+    asked = service.answer(json.dumps({"rows": rows}).encode(),
+                           lambda champion, data: champion.decoder.read_asked(data, 1000))
+    answer = asyncio.run(asked)
+    assert [line.size for line in answer.logged] == ([1] * count if key else sizes)
+    told = json.loads(answer.write_predictions())
+    assert [one["prediction_id"] for one in told] == [*answer.ids]
+    assert len({*answer.ids, answer.request_id}) == count + 1
+    logged = read_predictions(tmp_path / "predictions", "toy")
+    assert logged["prediction_id"].tolist() == [*answer.ids]
+    assert logged["prediction"].tolist() == [one["prediction"] for one in told] == [2 * row["x"] for row in rows]
+    assert logged["x"].tolist() == [row["x"] for row in rows]
+    assert logged["key"].tolist() == [row.get("key", "") for row in rows]
+
+
+def test_of_long_requests_few_are_read_ahead_and_all_are_answered(service, monkeypatch):
+    read, most = [], []
+
+    def note(champion, data):
+        asked = champion.decoder.read_asked(data, 1000)
+        read.append(len(asked.rows))
+        most.append(len(read) - len(service.watch.champion.model.asked))
+        return asked
+
+    async def ask_all():
+        body = b'{"rows": [%b]}' % b", ".join([b'{"x": 1.5}'] * 900)
+        return await asyncio.gather(*(service.answer(body, note) for _ in range(40)))
+
+    monkeypatch.setattr(rounds, "MOST_ROWS", 1)
+    assert [len(one.answers) for one in asyncio.run(ask_all())] == [900] * 40
+    assert (len(read), max(most)) == (40, MOST_LONG)
 
 
 def test_a_row_that_is_refused_spoils_no_other_request(service, tmp_path):

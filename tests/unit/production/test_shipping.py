@@ -20,8 +20,8 @@ from cd4ml.production import shipping
 from cd4ml.production.events import Cursor, Event, count_events, read_events
 from cd4ml.production.fluentd import pack_events
 from cd4ml.production.leases import FileLease, LeaseError, hold_sink, list_leases, open_lease
+from cd4ml.production.lines import DAY
 from cd4ml.production.outcomes import OutcomeLog, Told
-from cd4ml.production.parts import DAY
 from cd4ml.production.predictions import LogRow, PredictionLog, read_after
 from cd4ml.production.retention import prune_log
 from cd4ml.production.shipping import BATCH_EVENTS, Shipper, follow_log, tell_away

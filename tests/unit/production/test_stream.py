@@ -85,7 +85,7 @@ def test_what_cannot_be_logged_is_not_answered(settings: Settings) -> None:
         service.answer_message(QUESTION + b" ", {})
         (path,) = Path(settings.prediction_log).glob("*-*.db")
         with sqlite3.connect(path) as log:
-            log.execute("alter table predictions rename to gone")
+            log.execute("alter table lines rename to gone")
         with pytest.raises(StoreError):
             service.answer_message(QUESTION, {})
 
