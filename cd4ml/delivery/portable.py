@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MISSING', 'NONE', 'STRANGE', 'KEY', 'NARROW', 'ODD', 'MOST_AT_ONCE', 'Signature', 'find_kind', 'read_signature',
-           'pack_columns', 'write_text', 'pack_frame', 'pack_rows', 'tell_scores', 'split_score', 'frame_scores',
-           'PortableModel', 'load_portable']
+           'pack_columns', 'write_text', 'pack_frame', 'pack_rows', 'tell_scores', 'frame_scores', 'PortableModel',
+           'load_portable']
 
 # %% ../../nbs/delivery/61_portable.ipynb #594c89a7
 import functools
@@ -112,8 +112,10 @@ def _pack_texts(columns: Iterable[Sequence[Any]], dtypes: Iterable[str]) -> "np.
 
 def _write_texts(values: Sequence[Any], dtype: str) -> Sequence[str]:
     distinct = {*values}
-    is_plain = {*map(type, distinct)} <= {str} and ODD.isdisjoint(distinct)
-    return values if is_plain else [write_text(value, dtype) for value in values]
+    if {*map(type, distinct)} <= {str} and ODD.isdisjoint(distinct):
+        return values
+    written = {value: write_text(value, dtype) for value in distinct}
+    return [*map(written.__getitem__, values)]
 
 
 def write_text(value: Any, dtype: str) -> str:
@@ -166,30 +168,37 @@ def _is_infinite(numbers: "np.ndarray") -> bool:
 def pack_rows(rows: "Sequence[Mapping[str, Any]]", signature: Signature) -> "dict[str, np.ndarray]":
     """Return the inputs for checked rows: the shortest way.
 
-    Mappings of one class that has `make_picker` are asked by that, not by name.
+    Mappings of one class that has `names` and `list_values` are asked by that, not by name.
     """
     import numpy as np
 
-    kinds, feed, dtypes = {*map(type, rows)}, {}, signature.dtypes
-    make_picker = getattr(kinds.pop(), "make_picker", _make_picker) if len(kinds) == 1 else _make_picker
+    (names, values), feed, dtypes = _find_values(rows, tuple(signature.dtypes)), {}, signature.dtypes
     if numbers := signature.numbers:
-        found = itertools.chain.from_iterable(map(make_picker(numbers), rows))
+        found = itertools.chain.from_iterable(map(_make_picker(names, numbers), values))
         packed = np.fromiter(found, float, len(rows) * len(numbers)).reshape(-1, len(numbers))
         if signature.is_narrow:
             for place, name in enumerate(numbers):
                 packed[:, place] = _round_column(packed[:, place], dtypes[name])
         feed["numbers"] = packed
     if texts := signature.texts:
-        columns = zip(*map(make_picker(texts), rows), strict=True)
+        columns = zip(*map(_make_picker(names, texts), values), strict=True)
         feed["texts"] = _pack_texts(columns, (dtypes[name] for name in texts))
     return feed
 
 
+def _find_values(rows: "Sequence[Mapping[str, Any]]", names: tuple[str, ...]) -> tuple[tuple[str, ...], list[Any]]:
+    kinds: set[Any] = {*map(type, rows)}
+    if len(kinds) == 1 and hasattr(kind := kinds.pop(), "list_values"):
+        return kind.names, kind.list_values(rows)
+    return names, [*map(operator.itemgetter(*names), rows)] if len(names) > 1 else [(row[names[0]],) for row in rows]
+
+
 @functools.cache
-def _make_picker(wanted: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
-    """Return what picks the `wanted` values of a mapping."""
-    pick = operator.itemgetter(*wanted)
-    return pick if len(wanted) > 1 else lambda row: (pick(row),)
+def _make_picker(names: tuple[str, ...], wanted: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
+    """Return what picks the `wanted` from values in the order of `names`."""
+    places = [names.index(name) for name in wanted]
+    is_run = places == [*range(places[0], places[0] + len(places))]
+    return operator.itemgetter(slice(places[0], places[-1] + 1)) if is_run else operator.itemgetter(*places)
 
 # %% ../../nbs/delivery/61_portable.ipynb #9b708dbe
 def tell_scores(scores: list[list[float]], signature: Signature) -> list[dict[str, Any]]:
@@ -198,14 +207,10 @@ def tell_scores(scores: list[list[float]], signature: Signature) -> list[dict[st
     if signature.task == "regression":
         return [{"prediction": one[0]} for one in scores]
     if signature.task == "binary":
-        return [{"prediction": classes[yes > no], "probability": yes} for no, yes in map(split_score, scores)]
+        both = [(1.0 - one, one) for (one,) in scores] if len(scores[0]) == 1 else scores
+        return [{"prediction": classes[yes > no], "probability": yes} for no, yes in both]
     names = [f"probability_{name}" for name in classes]
     return [{"prediction": classes[one.index(max(one))], **dict(zip(names, one, strict=True))} for one in scores]
-
-
-def split_score(scores: Sequence[float]) -> Sequence[float]:
-    """Return the probabilities of both classes, of which the first may be left to be worked out."""
-    return scores if len(scores) == 2 else (1.0 - scores[0], scores[0])
 
 # %% ../../nbs/delivery/61_portable.ipynb #5e107802
 def frame_scores(scores: "np.ndarray", signature: Signature) -> dict[str, Any]:

@@ -6,8 +6,6 @@
 __all__ = ['Row', 'Decoder', 'make_decoder']
 
 # %% ../../nbs/production/34_decoder.ipynb #7b18b5b9
-import functools
-import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, cast
@@ -18,13 +16,13 @@ from .requests import KEY, MOST_KEY, Asked, Feature, find_bounds, is_time, read_
 class Row:
     """Be a mapping of `names` to the `values` in their order; a decoder's own class of rows adds both.
 
-    `make_picker(wanted)` returns what picks the values of these names from a row.
+    `list_values(rows)` returns those of many rows.
     """
 
     __slots__ = ()
     names: ClassVar[tuple[str, ...]] = ()
     values: ClassVar[Any]
-    make_picker: ClassVar[Callable[[tuple[str, ...]], Callable[[Any], tuple[Any, ...]]]]
+    list_values: ClassVar[Callable[[Sequence[Any]], list[tuple[Any, ...]]]]
 
     def keys(self) -> tuple[str, ...]:
         """Return the names."""
@@ -103,17 +101,11 @@ def make_decoder(features: Sequence[Feature]) -> Decoder:
     fields = [(name, _find_type(feature)) for name, feature in zip(names, features, strict=True)]
     key = (KEY, Annotated[str, msgspec.Meta(min_length=1, max_length=MOST_KEY)], msgspec.UNSET)
     ways = {"names": found.names, "values": lambda one: astuple(one)[:-1],
-            "make_picker": staticmethod(functools.cache(lambda wanted: _make_picker(names, wanted)))}
+            "list_values": staticmethod(lambda rows: [*map(astuple, rows)])}  # a key may follow
     row = msgspec.defstruct("Row", [*fields, key], bases=(Row, msgspec.Struct), rename=names, gc=False, eq=False,
                             forbid_unknown_fields=True, namespace=ways)
     many = msgspec.defstruct("Rows", [("rows", list[row])], forbid_unknown_fields=True)  # type: ignore[valid-type]
     return replace(found, one=msgspec.json.Decoder(row), many=msgspec.json.Decoder(many), unset=msgspec.UNSET)
-
-
-def _make_picker(names: Mapping[str, str], wanted: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
-    places = {name: place for place, name in names.items()}
-    pick = operator.attrgetter(*(places[name] for name in wanted))
-    return pick if len(wanted) > 1 else lambda row: (pick(row),)
 
 
 def _find_type(feature: Feature) -> Any:
