@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LINE_ROWS', 'STEM', 'Row', 'COLUMNS', 'LOG_VERSION', 'DAY', 'GROUPED', 'GROUPED_LINES', 'LOG_SCHEMA', 'GOES_ON',
-           'CHUNK_LINES', 'COUNT_LINES', 'Line', 'make_line', 'join_ids', 'name_rows', 'read_version', 'prepare_writer',
-           'is_blank', 'prepare_part', 'Names', 'mark_places', 'match_ids', 'match_after', 'add_lines', 'split_lines']
+           'CHUNK_LINES', 'COUNT_LINES', 'Line', 'make_line', 'name_rows', 'read_version', 'prepare_writer', 'is_blank',
+           'prepare_part', 'Names', 'mark_places', 'match_ids', 'match_after', 'add_lines', 'split_lines']
 
 # %% ../../nbs/production/09_lines.ipynb #27ee0f02
 import functools
@@ -68,11 +68,6 @@ def make_line(row: Row) -> Line:
 
 _PLACES = [f"{place:02x}" for place in range(LINE_ROWS)]
 _ENDS = [f'{place}",' for place in _PLACES]  # of an id in JSON
-
-
-def join_ids(ids: Sequence[str]) -> str:
-    """Return the stem of the line of predictions with these `ids`, which were drawn together."""
-    return ids[0] if len(ids) == 1 else ids[0][:STEM]
 
 
 def name_rows(stem: str, count: int) -> list[str]:

@@ -21,8 +21,8 @@ from ..model.problem import Task
 from ..model.training import predict_rows
 from .champion import Champion
 from .journal import Journal
-from .lines import LINE_ROWS, Line, join_ids
-from .predictions import Role, make_ids, name_request, to_milliseconds
+from .lines import LINE_ROWS, STEM, Line
+from .predictions import Role, make_id, name_request, to_milliseconds
 from .requests import Asked, Feature, RequestError, make_frame
 
 # %% ../../nbs/production/37_rounds.ipynb #2013b775
@@ -71,9 +71,13 @@ class Answer(NamedTuple):
     release: int
     task: str
     request_id: str
-    ids: Sequence[str]  # of the answers
     answers: Sequence[Mapping[str, Any]]
     logged: Sequence[Line]
+
+    @property
+    def ids(self) -> list[str]:
+        """By which id each answer is logged."""
+        return [one for line in self.logged for one in line.list_ids()]
 
     def write_predictions(self) -> str:
         """Return the answers with their ids as JSON, of which the log has the pieces."""
@@ -87,17 +91,17 @@ def make_answer(question: Question, answers: Sequence[Mapping[str, Any]]) -> Ans
     release, (rows, keys) = question.champion.release, question.asked
     problem, version, encode = release.problem, release.version, msgspec.json.Encoder().encode
     write = encode if question.champion.is_quick else _write_finite
-    ids = question.ids or make_ids(question.at, len(rows))
-    request_id = question.request_id or name_request(ids)
+    request_id = question.request_id
     moment, seconds = to_milliseconds(question.at), time.perf_counter() - question.began
     shown, role, step = question.champion.hide_rows(rows), question.role, 1 if question.ids or keys else LINE_ROWS
     logged = []
     for start in range(0, len(rows), step):
-        part, key = ids[start : start + step], keys[start] if keys else ""
-        told, said = (some[start] if len(part) == 1 else some[start : start + step] for some in (shown, answers))
-        logged.append(Line(join_ids(part), len(part), request_id, moment, problem, version, encode(told).decode(),
-                           write(said).decode(), key, role, seconds))
-    return Answer(version, release.task, request_id, ids, answers, logged)
+        size, one = min(step, len(rows) - start), question.ids[start] if question.ids else make_id(question.at)
+        told, said = (some[start] if size == 1 else some[start : start + size] for some in (shown, answers))
+        request_id = request_id or name_request(one)
+        logged.append(Line(one if size == 1 else one[:STEM], size, request_id, moment, problem, version,
+                           encode(told).decode(), write(said).decode(), keys[start] if keys else "", role, seconds))
+    return Answer(version, release.task, request_id, answers, logged)
 
 
 def ask_champion(champion: Champion, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

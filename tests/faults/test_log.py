@@ -15,7 +15,7 @@ from cd4ml.delivery.manifest import Release
 from cd4ml.production.champion import Champion
 from cd4ml.production.outcomes import find_outcomes, read_outcomes
 from cd4ml.production.parts import list_files
-from cd4ml.production.predictions import make_ids, read_predictions, summarise_log
+from cd4ml.production.predictions import make_id, read_predictions, summarise_log
 from cd4ml.production.requests import read_features
 from cd4ml.production.service import ServeOptions
 from cd4ml.production.serving import make_app
@@ -65,7 +65,8 @@ def test_a_flood_of_unknown_ids_is_refused_and_the_server_goes_on(served: tuple[
     client, log = served
     (known,) = ask(client, 1.0)
     for turn in range(5):
-        ids = [*make_ids(AT + dt.timedelta(days=turn), 5000), *(f"{turn}-{i}" for i in range(4999)), known]
+        drawn = (make_id(AT + dt.timedelta(days=turn)) for _ in range(5000))
+        ids = [*drawn, *(f"{turn}-{i}" for i in range(4999)), known]
         reply = client.post("/feedback", json={"outcomes": [{"prediction_id": one, "outcome": 1} for one in ids]})
         assert reply.status_code == 422
         assert reply.json()["got"] == "9999 violations"

@@ -29,7 +29,7 @@ from cd4ml.production.predictions import (
     Prediction,
     PredictionLog,
     find_unlogged,
-    make_ids,
+    make_id,
     make_row,
     read_after,
     read_predictions,
@@ -127,7 +127,7 @@ def test_totals_are_exact_and_old_days_go_when_they_were_seen(address: str) -> N
     log = PredictionLog(address)
     for day in range(4):
         at = AT + day * dt.timedelta(days=1)
-        log.write([(one, *make_row(make_prediction("x", at, "k"))[1:]) for one in make_ids(at, 3000)])
+        log.write([(make_id(at), *make_row(make_prediction("x", at, "k"))[1:]) for _ in range(3000)])
     log.append([make_prediction("last", at)])
     assert [one.count for one in count_predictions(address, LogQuery(PROBLEM), "day")] == [3000, 3000, 3000, 3001]
     OutcomeLog(address).append(PROBLEM, [Told("last", "", 1, "1"), Told("", "k", 1, "1")])

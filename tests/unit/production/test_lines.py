@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from cd4ml.production.events import Cursor, count_events, read_events
-from cd4ml.production.lines import COLUMNS, DAY, LINE_ROWS, STEM, Line, Row, join_ids, make_line
+from cd4ml.production.lines import COLUMNS, DAY, LINE_ROWS, STEM, Line, Row, make_line, name_rows
 from cd4ml.production.outcomes import OutcomeLog, Told, read_outcomes, summarise_outcomes
 from cd4ml.production.places import list_parts
 from cd4ml.production.predictions import (
     PredictionLog,
     find_unlogged,
-    make_ids,
+    make_id,
     name_request,
     read_after,
     read_predictions,
@@ -35,14 +35,20 @@ ODD = ({"a": 0.1 + 0.2, "b": "Zürich \"q\" },{ \u2028 [1]", "c": True, "d": Non
 SIZES = (1, 3, LINE_ROWS, 2, 2 * LINE_ROWS + 1, 1, 40)
 
 
+def list_ids(at: dt.datetime, count: int) -> list[str]:
+    """Return the ids of a request of `count` rows."""
+    return [one for start in range(0, count, LINE_ROWS)
+            for one in name_rows(make_id(at)[:STEM], min(LINE_ROWS, count - start))]
+
+
 def make_requests() -> list[list[Row]]:
     """Return requests of several sizes, releases, roles, problems and moments, their rows as the log knows them."""
     found = []
     for turn, size in enumerate(SIZES):
         at = AT + dt.timedelta(hours=5 * turn, milliseconds=turn)
-        ids = make_ids(at, size)
+        ids = list_ids(at, size)
         problem, moment = ("toy", "toy", "other")[turn % 3], int(at.timestamp() * 1000)
-        found.append([(one, name_request(ids), moment, problem, 1 + turn % 2,
+        found.append([(one, name_request(ids[0]), moment, problem, 1 + turn % 2,
                        json.dumps(ODD[number % 2] | {"row": number}, ensure_ascii=False),
                        json.dumps({"prediction": number % 3 == 0, "note": "},{", "probability": number / 7}),
                        "", "challenger" if turn == 3 else "champion", 0.25) for number, one in enumerate(ids)])
@@ -53,7 +59,7 @@ def join_rows(rows: list[Row]) -> list[Line]:
     """Return the lines that a server would log for the `rows` of a request."""
     parts = [rows[start : start + LINE_ROWS] for start in range(0, len(rows), LINE_ROWS)]
     return [make_line(part[0]) if len(part) == 1 else
-            Line(join_ids([row[0] for row in part]), len(part), *part[0][1:5],
+            Line(part[0][0][:STEM], len(part), *part[0][1:5],
                  *(f"[{','.join(row[i] for row in part)}]" for i in (5, 6)), *part[0][7:]) for part in parts]
 
 
@@ -148,7 +154,7 @@ def test_a_day_goes_when_its_last_row_was_seen_and_comes_again_behind_it(logs: t
     write_cursor(log, "slow", after)
     assert first in prune_log(log, 1, now).removed
     writer = PredictionLog(log)
-    ids = make_ids(AT, 3)
+    ids = list_ids(AT, 3)
     writer.write_lines(join_rows([(one, "r", NOON, "toy", 1, "{}", '{"prediction": 1}', "", "champion", 0.1)
                                   for one in ids]))
     assert [row[0] for row in read_after(log, after, 1000)[0]] == ids, "numbers go on after those that were seen"
@@ -178,7 +184,7 @@ def test_a_day_that_an_older_version_began_goes_on_for_both(tmp_path: Path) -> N
         log, seen = PredictionLog(tmp_path / "log"), read_after(tmp_path / "log", {}, 9)[1]
         for rows in requests[1:]:
             log.write_lines(join_rows(rows))
-        late = (make_ids(AT, 1)[0], *requests[0][0][1:])
+        late = (make_id(AT), *requests[0][0][1:])
         old.execute(insert, late)  # a server that was not renewed yet
         assert old.execute("select count(*) from totals").fetchone()[0] >= 2
     assert [part.name for part in list_parts(tmp_path / "log")] == ["2013-07-01", "2013-07-02"]

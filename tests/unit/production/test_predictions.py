@@ -20,8 +20,8 @@ from cd4ml.production.predictions import (
     PredictionLog,
     find_unlogged,
     make_id,
-    make_ids,
     make_row,
+    name_request,
     read_after,
     read_predictions,
     recall_predictions,
@@ -149,9 +149,9 @@ def test_ids_are_unique_and_sort_by_time() -> None:
     ids = [make_id(AT + dt.timedelta(milliseconds=i)) for i in range(1000)]
     assert ids == sorted(ids)
     assert len({make_id(AT) for _ in range(1000)}) == 1000
-    many = make_ids(AT, 9000)
-    assert (len({*many}), many, {len(one) for one in many}) == (9000, sorted(many), {28})
-    assert not {one[:25] for one in many} & {one[:25] for one in make_ids(AT, 9000)}
+    many = [make_id(AT) for _ in range(9000)]
+    assert (len({one[:26] for one in many}), {len(one) for one in many}) == (9000, {28})
+    assert len({name_request(one) for one in many} - {*many}) == 9000
 
 
 def test_nan_is_refused_before_anything_is_written(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_a_request_at_midnight_and_rows_of_many_days_are_written_together(tmp_pa
     assert [part.name for part in list_parts(tmp_path / "log")][:2] == ["2013-07-01", "2013-07-02"]
     with pytest.raises(DuplicateError):  # and then the other day has none of it either
         log.append([make_prediction("new", AT), make_prediction("p11", AT + 11 * DAY)])
-    drawn = make_ids(AT, 1)[0]
+    drawn = make_id(AT)
     log.append([make_prediction(drawn)])
     with pytest.raises(DuplicateError):
         log.append([make_prediction("later", AT + DAY), make_prediction(drawn)])
@@ -261,7 +261,7 @@ def test_a_reader_gets_each_row_once_also_what_comes_late(tmp_path: Path) -> Non
 
 
 def test_rows_of_several_releases_are_written_together_or_not_at_all(tmp_path: Path) -> None:
-    log, (first, second, third) = PredictionLog(tmp_path / "log"), make_ids(AT, 3)
+    log, (first, second, third) = PredictionLog(tmp_path / "log"), (make_id(AT) for _ in range(3))
     log.append([make_prediction(second)])
     for ids in ((first, second), (second, first)):
         with pytest.raises(DuplicateError):
@@ -275,12 +275,12 @@ def test_rows_of_several_releases_are_written_together_or_not_at_all(tmp_path: P
 def test_totals_are_exact_however_rows_came(tmp_path: Path, size: int) -> None:
     log = PredictionLog(tmp_path / "log")
     rows = [(one, "r", NOON + i % 7, ("toy", "other")[i % 2], i % 3, "{}", "{}", "", "champion", 0.1)
-            for i, one in enumerate(make_ids(AT, 9001))]
+            for i, one in enumerate(make_id(AT) for _ in range(9001))]
     for start in range(0, len(rows), size):
         log.write(rows[start : start + size])
         if start % 10 == 0 and size < 128:
             log.write([])
-    log.write([(one, *row[1:]) for row, one in zip(rows[:10], make_ids(AT, 10), strict=True)])
+    log.write([(make_id(AT), *row[1:]) for row in rows[:10]])
     found = [summarise_log(tmp_path / "log", name) for name in ("toy", "other")]
     assert [one.count for one in found] == [4506, 4505]
     assert found[0].releases == {0: 1503, 1: 1501, 2: 1502}
