@@ -9,7 +9,7 @@ from typing import Any
 
 from pairs import Row, at_most, make_row, time_pair
 
-DAYS, RELEASES, BATCH = 30, 4, 20_000
+DAYS, RELEASES, BATCH, REQUEST = 30, 4, 20_000, 100
 BEGAN = 1_772_323_200_000  # a midnight [ms]
 
 
@@ -25,7 +25,7 @@ def measure(turns: int) -> Iterator[Row]:
     rows = 10_000_000 if turns > 1 else 30_000
     with tempfile.TemporaryDirectory() as place:
         address, folder = Path(place) / "log", Path(place) / "parquet"
-        one = build_logs(address, folder, rows)
+        one, other = build_logs(address, folder, rows)
         partition = ds.partitioning(flavor="hive")
         peer = ds.dataset(folder, format="parquet", partitioning=partition)
         day = BEGAN // DAY + DAYS // 2
@@ -43,6 +43,9 @@ def measure(turns: int) -> Iterator[Row]:
             "a prediction by its id": (
                 lambda: find_predictions(address, LogQuery("flights", prediction_id=one[0])),
                 lambda: peer.to_table(filter=pc.field("prediction_id") == one[0])),
+            "one of a request of a hundred rows by its id": (
+                lambda: find_predictions(address, LogQuery("flights", prediction_id=other[0])),
+                lambda: peer.to_table(filter=pc.field("prediction_id") == other[0])),
             "predictions by their key": (
                 lambda: find_predictions(address, LogQuery("flights", key=one[7])),
                 lambda: peer.to_table(filter=pc.field("key") == one[7]))}
@@ -52,34 +55,49 @@ def measure(turns: int) -> Iterator[Row]:
                            time_pair(ours, theirs, turns), *bounds)
 
 
-def build_logs(address: Path, folder: Path, count: int) -> tuple[Any, ...]:
-    """Write `count` predictions to the log at `address` and as Parquet to `folder`, and return one of them."""
+def build_logs(address: Path, folder: Path, count: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Write `count` predictions to the log at `address` and as Parquet to `folder`.
+
+    Half of them were asked one by one with a key, the others a hundred in a request; returned is one of each.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from cd4ml.production.lines import COLUMNS, DAY
+    from cd4ml.production.lines import COLUMNS, DAY, make_line
     from cd4ml.production.parts import name_day
     from cd4ml.production.predictions import PredictionLog
 
     log, dice, a_day = PredictionLog(address), random.Random(5), count // DAYS
-    chosen: tuple[Any, ...] = ()
+    chosen = tuple[Any, ...](), tuple[Any, ...]()
     for day in range(DAYS):
         place = folder / f"day={name_day(BEGAN // DAY + day)}"
         place.mkdir(parents=True)
         schema, writer = None, None
         for start in range(0, a_day, BATCH):
-            rows = [make_prediction(dice, BEGAN + day * DAY + (start + i) * DAY // a_day, day)
-                    for i in range(min(BATCH, a_day - start))]
-            log.write(rows)
+            asked = [make_prediction(dice, BEGAN + day * DAY + (start + i) * DAY // a_day, day)
+                     for i in range(min(BATCH, a_day - start))]
+            half = len(asked) // 2
+            lines = [join_rows(asked[i : i + REQUEST]) for i in range(half, len(asked), REQUEST)]
+            log.write_lines([*map(make_line, asked[:half]), *lines])
+            rows = asked[:half] + [row for line in lines for row in line.list_rows()]
             columns = map(list, zip(*rows, strict=True))
             table = pa.table(dict(zip(COLUMNS.split(", "), columns, strict=True)), schema=schema)
             schema, writer = table.schema, writer or pq.ParquetWriter(place / "rows.parquet", table.schema)
             writer.write_table(table)
-            chosen = rows[len(rows) // 2] if day <= DAYS // 3 else chosen
+            chosen = (rows[half // 2], rows[-half // 2]) if day <= DAYS // 3 else chosen
         if writer:
             writer.close()
     log.close()
     return chosen
+
+
+def join_rows(rows: list[tuple[Any, ...]]) -> Any:
+    """Return the line of a request of these `rows`, without their keys."""
+    from cd4ml.production.lines import STEM, Line, make_line
+
+    first = make_line(rows[0])._replace(key="")
+    features, answers = (f"[{','.join(row[place] for row in rows)}]" for place in (5, 6))
+    return first if len(rows) == 1 else Line(first.stem[:STEM], len(rows), *first[2:6], features, answers, *first[8:])
 
 
 def make_prediction(dice: random.Random, at: int, day: int) -> tuple[Any, ...]:
