@@ -207,7 +207,7 @@ def tell_scores(scores: list[list[float]], signature: Signature) -> list[dict[st
     if signature.task == "regression":
         return [{"prediction": one[0]} for one in scores]
     if signature.task == "binary":
-        both = [(1.0 - one, one) for (one,) in scores] if len(scores[0]) == 1 else scores
+        both = [(1.0 - one, one) for (one,) in scores] if scores and len(scores[0]) == 1 else scores
         return [{"prediction": classes[yes > no], "probability": yes} for no, yes in both]
     names = [f"probability_{name}" for name in classes]
     return [{"prediction": classes[one.index(max(one))], **dict(zip(names, one, strict=True))} for one in scores]

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..base.errors import Cd4mlError, StoreError
-from .parts import DuplicateError
 from .lines import Line
+from .parts import DuplicateError
 from .predictions import PredictionLog
 
 # %% ../../nbs/production/20_journal.ipynb #92f20299

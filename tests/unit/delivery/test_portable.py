@@ -16,7 +16,15 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from cd4ml.base.errors import DataError, ReleaseError
 from cd4ml.delivery.export import export_model
-from cd4ml.delivery.portable import MISSING, STRANGE, Signature, load_portable, pack_rows, write_text
+from cd4ml.delivery.portable import (
+    MISSING,
+    STRANGE,
+    Signature,
+    load_portable,
+    pack_rows,
+    tell_scores,
+    write_text,
+)
 
 X = pd.DataFrame({"a": np.linspace(-1, 1, 50), "b": np.linspace(5, 2, 50) ** 2})
 MODEL = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, X["a"] > 0.2)
@@ -86,6 +94,11 @@ def test_many_rows_are_answered_in_parts_as_if_they_were_few(monkeypatch):
     pd.testing.assert_frame_equal(portable.predict(rows), whole)
     answers = portable.answer_rows(rows.to_dict("records"))
     assert [one["probability"] for one in answers] == whole["probability"].tolist()
+
+
+@pytest.mark.parametrize("task", ["regression", "binary", "multiclass"])
+def test_no_rows_get_no_answers(task):
+    assert tell_scores([], Signature(task, ("a", "b"), "object", (("x", "float64"),))) == []
 
 
 def test_threads_may_share_a_model():
