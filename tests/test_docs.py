@@ -76,3 +76,16 @@ def test_folders_in_the_readme_are_there():
 def test_nothing_of_this_machine_is_written_down():
     for page in PAGES:
         assert not re.search(r"/(home|root|tmp|work)/", page.read_text()), page.name
+
+
+def list_helps():
+    """Return what the help of each command says of it and of its parameters."""
+    return [(" ".join(name), text or "") for name, command in find_commands().items()
+            for text in (command.help, *(getattr(one, "help", "") for one in command.params))]
+
+
+def test_nothing_in_a_help_is_taken_for_markup_and_left_out():
+    from rich.text import Text
+
+    lost = [(name, text) for name, text in list_helps() if Text.from_markup(text).plain != text]
+    assert not lost, "words in square brackets that nobody gets to see"

@@ -70,7 +70,7 @@ def _announce(problem: str, address: str, version: int | None, tried: int | str 
 
 # %% ../../nbs/cli/30_production.ipynb #c75cad19
 def monitor(problem: ProblemArgument, params: VariantOption = "default",
-            days: Annotated[int | None, typer.Option(help="Length of the window [days].", min=1)] = None,
+            days: Annotated[int | None, typer.Option(help="Days in the window.", min=1)] = None,
             act: Annotated[bool, typer.Option("--act", help="Make and judge a new model if the rules say so.")] = False,
             as_json: JsonOption = False) -> None:
     """Run the monitoring notebook over the prediction log and render its report; act by the rules `monitor.act_…`.

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from cd4ml.production.replay import Plan, Replay
 
 # %% ../../nbs/cli/36_replay.ipynb #0d58bb63
-FromOption = Annotated[dt.datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day [UTC].")]
-ToOption = Annotated[dt.datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="Day after the last one [UTC].")]
+FromOption = Annotated[dt.datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day (UTC).")]
+ToOption = Annotated[dt.datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="Day after the last one (UTC).")]
 LookOption = Annotated[int, typer.Option(help="Days from one look of the loop to the next.", min=1)]
 FrozenOption = Annotated[bool, typer.Option("--frozen", help="The loop looks and never acts.")]
 BacktestOption = Annotated[int | None, typer.Option(help="Only answer it with this release and the champion.", min=1)]
