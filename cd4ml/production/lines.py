@@ -206,7 +206,10 @@ def match_ids(part: Names, ids: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def match_after(part: Names, number: int) -> tuple[str, list[int]]:
-    """Return the condition in SQL that a row of `part` was logged after the one with `number`, and its values."""
+    """Return the condition in SQL that a row of `part` was logged after the one with `number`, and its values.
+
+    Whoever orders these rows by line only, gets them by number as well: a list is taken apart from its beginning.
+    """
     return f"{part.line} >= ? / {part.places} and number > ?", [number, number]
 
 # %% ../../nbs/production/09_lines.ipynb #a36a50e0

@@ -120,7 +120,8 @@ _NOT_LAST = "number < (select max(number) from outcomes)"  # by which those who 
 
 def _is_heard(address: Address, part: Part) -> bool:
     cursors, outcomes = [*read_cursors(address).values()], find_outcomes(address)
-    last = part.select("select number from predictions order by line desc, number desc limit 1")
+    last = part.select("select number from predictions where line = (select line from predictions order by line desc "
+                       "limit 1) order by number desc limit 1")
     told = part.select(_TOLD, (find_heard(cursors),), outcomes) if outcomes.is_file() else []
     return not told and (not last or all(one.get(part.name, 0) >= last[0][0] for one in cursors))
 

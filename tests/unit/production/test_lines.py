@@ -14,6 +14,7 @@ import pytest
 from cd4ml.production.events import Cursor, count_events, read_events
 from cd4ml.production.lines import COLUMNS, DAY, LINE_ROWS, STEM, Line, Row, make_line, name_rows
 from cd4ml.production.outcomes import OutcomeLog, Told, read_outcomes, summarise_outcomes
+from cd4ml.production.parts import Part
 from cd4ml.production.places import list_parts
 from cd4ml.production.predictions import (
     PredictionLog,
@@ -210,3 +211,32 @@ def test_answers_get_their_ids_whatever_they_say(texts: list[str]) -> None:
     assert [one.pop("prediction_id") for one in told] == line.list_ids()
     assert told == [*map(json.loads, texts)]
     assert [row[6] for row in line.list_rows()] == texts
+
+
+READS: dict[str, Callable[[Path], Any]] = {
+    "a follower": lambda log: read_after(log, {"2013-07-01": 300}, 5),
+    "how many wait": lambda log: count_events(str(log), "toy", Cursor({"2013-07-01": 300})),
+    "the newest": lambda log: find_predictions(log, LogQuery("toy"), 3),
+    "an id": lambda log: find_predictions(log, LogQuery("toy", prediction_id=IDS[1])),
+    "ids": lambda log: find_unlogged(log, "toy", IDS),
+    "a key": lambda log: find_predictions(log, LogQuery("toy", key="key-1"))}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_no_question_looks_at_a_whole_day(
+        logs: tuple[Path, Path], read: Callable[[Path], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Path, str, Any]] = []
+    scan = Part.scan
+
+    def note(part: Part, query: str, values: Any = (), beside: Path | None = None) -> Any:
+        asked.append((part.path, query, values))
+        return scan(part, query, values, beside)
+
+    monkeypatch.setattr(Part, "scan", note)
+    read(logs[1])
+    assert asked
+    for path, query, values in asked:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            plan = [row[3] for row in connection.execute(f"explain query plan {query}", values)]
+        if "from totals" not in query:  # which reads the few lines that are not counted
+            assert not [step for step in plan if "SCAN lines" in step or step == "USE TEMP B-TREE FOR ORDER BY"], query
