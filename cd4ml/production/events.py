@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from .lines import match_after
+from .lines import write_count
 from .outcomes import OutcomeLog
 from .places import list_parts
 from .predictions import LogRow, find_unlogged, read_after, to_datetime
@@ -64,10 +64,8 @@ def count_after(address: str, cursor: Mapping[str, int], problem: str) -> int:
     """Return how many predictions of `problem` the log holds after `cursor`, at most `MOST_COUNTED`."""
     count = 0
     for part in reversed(list_parts(address)):
-        words, values = match_after(part, cursor.get(part.name, 0))
-        found = part.select(f"select count(*) from (select 1 from predictions where {words} and problem = ? limit ?) "
-                            "as waiting", (*values, problem, MOST_COUNTED - count))
-        count += found[0][0] if found else 0
+        found = part.select(*write_count(part, cursor.get(part.name, 0), problem, MOST_COUNTED - count))
+        count = min(count + int(found[0][0]), MOST_COUNTED) if found else count
         if count >= MOST_COUNTED:
             break
     return count

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['LINE_ROWS', 'STEM', 'Row', 'COLUMNS', 'LOG_VERSION', 'DAY', 'GROUPED', 'GROUPED_LINES', 'LOG_SCHEMA', 'GOES_ON',
            'CHUNK_LINES', 'COUNT_LINES', 'Line', 'make_line', 'name_rows', 'read_version', 'prepare_writer', 'is_blank',
-           'prepare_part', 'Names', 'mark_places', 'match_ids', 'match_after', 'add_lines', 'split_lines']
+           'prepare_part', 'Layout', 'Laid', 'mark_places', 'match_ids', 'match_after', 'write_count', 'add_lines',
+           'split_lines']
 
 # %% ../../nbs/production/09_lines.ipynb #27ee0f02
 import functools
@@ -126,7 +127,8 @@ create index counted_upto on counted (upto);
 
 # %% ../../nbs/production/09_lines.ipynb #56d333c8
 _TOTALS = f"create temp view totals as select {GROUPED} from predictions group by 1, 2, 3, 4"
-_VIEW = "create temp view predictions as select {}, prediction_id as stem, * from main.predictions"
+_VIEW = ("create temp view predictions as select {}, prediction_id as stem, * from main.predictions;"
+         "create temp view lines as select number, 1 as size, problem from predictions")
 _OLD_VIEWS = {1: _VIEW.format("rowid as number, rowid as line, '' as key, 'champion' as role"),
               2: _VIEW.format("rowid as number, rowid as line"), 3: _VIEW.format("number as line")}
 GOES_ON = 3  # the version whose files are written to until their day ends
@@ -167,8 +169,7 @@ def prepare_part(connection: sqlite3.Connection, path: Path) -> None:
     """Make `connection` to a part of any version answer as one of today's; raise `StoreError` if it is none."""
     version = read_version(connection)
     if version in _OLD_VIEWS:
-        connection.execute(_OLD_VIEWS[version])
-        connection.execute("create temp view layout as select 1 as places")
+        connection.executescript(f"{_OLD_VIEWS[version]}; create temp view layout as select 1 as places")
         if version < GOES_ON:
             connection.execute(_TOTALS)
     elif version != LOG_VERSION:
@@ -178,39 +179,48 @@ def prepare_part(connection: sqlite3.Connection, path: Path) -> None:
                          fix="Use the version of cd4ml that wrote it, or name another place as prediction_log")
 
 # %% ../../nbs/production/09_lines.ipynb #55f2e6ac
-class Names(Protocol):
-    """Tell what a part of the log calls what is of a row's line."""
+class Layout(NamedTuple):
+    """Tell what a part of the log calls what is of lines."""
+
+    stem: str  # the column that begins an id
+    line: str  # the column by which lines are in the order of logging
+    places: str  # how many numbers a line takes
+    lines: str  # the table of their number, size and problem
+
+
+class Laid(Protocol):
+    """Be a part of the log that is laid out in some way."""
 
     @property
-    def stem(self) -> str:
-        """The column that begins an id."""
+    def layout(self) -> Layout:
+        """What things are called in it."""
 
-    @property
-    def line(self) -> str:
-        """The column by which lines are in the order of logging."""
-
-    @property
-    def places(self) -> str:
-        """How many numbers a line takes."""
-
-
+# %% ../../nbs/production/09_lines.ipynb #b797a176
 def mark_places(values: Sequence[Any]) -> str:
     """Return a question mark for each of `values`, as SQL wants them."""
     return ", ".join("?" * len(values))
 
 
-def match_ids(part: Names, ids: Sequence[str]) -> tuple[str, list[str]]:
+def match_ids(part: Laid, ids: Sequence[str]) -> tuple[str, list[str]]:
     """Return the condition in SQL that a row of `part` is one of `ids`, and its values."""
     stems = [*dict.fromkeys(itertools.chain(ids, (one[:STEM] for one in ids)))]
-    return f"{part.stem} in ({mark_places(stems)}) and prediction_id in ({mark_places(ids)})", [*stems, *ids]
+    return f"{part.layout.stem} in ({mark_places(stems)}) and prediction_id in ({mark_places(ids)})", [*stems, *ids]
 
 
-def match_after(part: Names, number: int) -> tuple[str, list[int]]:
+def match_after(part: Laid, number: int) -> tuple[str, list[int]]:
     """Return the condition in SQL that a row of `part` was logged after the one with `number`, and its values.
 
     Whoever orders these rows by line only, gets them by number as well: a list is taken apart from its beginning.
     """
-    return f"{part.line} >= ? / {part.places} and number > ?", [number, number]
+    return f"{part.layout.line} >= ? / {part.layout.places} and number > ?", [number, number]
+
+
+def write_count(part: Laid, number: int, problem: str, most: int) -> tuple[str, list[Any]]:
+    """Return the question in SQL how many rows of `problem` came after `number`, in at most so many lines."""
+    places, lines = part.layout.places, part.layout.lines
+    some = f"select number, size from {lines} where number >= ? / {places} and problem = ? limit ?"
+    rest = f"case when number > ? / {places} then size else number * {places} + size - 1 - ? end"
+    return f"select coalesce(sum({rest}), 0) from ({some}) as waiting", [number, number, number, problem, most]
 
 # %% ../../nbs/production/09_lines.ipynb #a36a50e0
 CHUNK_LINES = 128  # of one statement, which is prepared once for each number of lines

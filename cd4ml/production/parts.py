@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 
 from ..base.errors import StoreError
 from cd4ml.production.lines import (
-    CHUNK_LINES, DAY, LINE_ROWS, LOG_SCHEMA, LOG_VERSION, Line, add_lines, is_blank, mark_places, match_ids,
+    CHUNK_LINES, DAY, LINE_ROWS, LOG_SCHEMA, LOG_VERSION, Layout, Line, add_lines, is_blank, mark_places, match_ids,
     prepare_part, prepare_writer, split_lines,
 )
 
@@ -57,9 +57,7 @@ class Part:
 
     path: Path
     day: int | None = None
-    stem: ClassVar[str] = "stem"
-    line: ClassVar[str] = "line"
-    places: ClassVar[str] = "(select places from layout)"
+    layout: ClassVar[Layout] = Layout("stem", "line", "(select places from layout)", "lines")
 
     @property
     def name(self) -> str:

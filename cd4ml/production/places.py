@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..base.errors import SettingsError
-from .lines import Line, Names
+from .lines import Laid, Line
 from .parts import DayLog, list_files, locate_in_files
 from .postgres import Database, PostgresLog, hide_password, is_postgres
 
@@ -19,7 +19,7 @@ from .postgres import Database, PostgresLog, hide_password, is_postgres
 Address = str | Path
 
 
-class Place(Names, Protocol):
+class Place(Laid, Protocol):
     """Be a part of a log that can be asked: a file, or a database."""
 
     @property

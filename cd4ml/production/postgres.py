@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..base.errors import SettingsError, StoreError
-from .lines import COLUMNS, GROUPED, Line
+from .lines import COLUMNS, GROUPED, Layout, Line
 from .parts import DuplicateError
 
 if TYPE_CHECKING:
@@ -190,9 +190,8 @@ class Database:
     address: str = field(repr=False)
     day: int | None = None
     name: str = "postgres"
-    stem: ClassVar[str] = "prediction_id"
-    line: ClassVar[str] = "number"
-    places: ClassVar[str] = "1"
+    layout: ClassVar[Layout] = Layout("prediction_id", "number", "1",
+                                      "(select number, 1 as size, problem from predictions) as lines")
 
     def select(self, query: str, values: Sequence[Any] = (), beside: Path | None = None) -> list[tuple[Any, ...]]:
         """Return what `query` finds, in which `?` stands for a value; nothing if there is no log yet."""

@@ -226,7 +226,7 @@ def read_after(address: Address, cursor: Mapping[str, int], limit: int) -> tuple
     for part in list_parts(address):
         seen = cursor.get(part.name, 0)
         words, values = match_after(part, seen)
-        query = f"select {COLUMNS}, number from predictions where {words} order by {part.line} limit ?"  # no sorting
+        query = f"select {COLUMNS}, number from predictions where {words} order by {part.layout.line} limit ?"
         found = part.select(query, (*values, limit - len(rows))) if len(rows) < limit else []
         rows += [row[:-1] for row in found]
         after[part.name] = found[-1][-1] if found else seen

@@ -22,7 +22,7 @@ from typing import Any, Literal
 from ..base.errors import DataError, suggest_name
 from ..base.store import write_atomic
 from .outcomes import read_outcomes
-from .lines import DAY, STEM, Names
+from .lines import DAY, STEM, Laid
 from .parts import name_day
 from .places import Address, Place, list_parts, locate_ids
 from .predictions import OWN_COLUMNS, make_log_frame, to_datetime, to_milliseconds
@@ -98,15 +98,16 @@ class LogQuery:
         since, until = (None if end is None else to_milliseconds(end) for end in (self.since, self.until))
         return since, until
 
-    def write_sql(self, part: Names) -> tuple[str, list[Any]]:
+    def write_sql(self, part: Laid) -> tuple[str, list[Any]]:
         """Return what SQL can check of it in `part`, and its values."""
         low, high = self.ends
         asked = [("problem = ?", [self.problem]), ("at >= ?", low), ("at < ?", high), ("release = ?", self.release),
                  ("role = ?", self.role or None), ("key <> '' and key = ?", self.key or None)]
         if self.prediction_id:
             one = self.prediction_id
-            found = f"select {part.line} from predictions where {part.stem}"  # by its index, however rows are ordered
-            asked += [(f"{part.line} in ({found} in (?, ?) union all {found} > ? and {part.stem} < ?)",
+            stem, line = part.layout.stem, part.layout.line
+            found = f"select {line} from predictions where {stem}"  # by its index, however rows are ordered
+            asked += [(f"{line} in ({found} in (?, ?) union all {found} > ? and {stem} < ?)",
                        [one, one[:STEM], f"{one}~", f"{one}~~"]),
                       ("(prediction_id = ? or prediction_id > ? and prediction_id < ?)", [one, f"{one}~", f"{one}~~"])]
         told = [(words, value if isinstance(value, list) else [value]) for words, value in asked if value is not None]
