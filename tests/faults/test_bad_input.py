@@ -86,7 +86,7 @@ def test_an_interrupted_run_leaves_nothing_that_a_next_one_trips_over(workbench,
         assert "Traceback" not in err
         assert workbench.find_runs("iris")[0].info.status == "KILLED"
     finished = [one.parent for one in workbench.folder.glob(".cd4ml/steps/*/ingredients.json") if not one.parent.suffix]
-    assert len(finished) < 2, finished
+    assert len(finished) < 3, "it was not interrupted"
     run = workbench.call_json("run", "iris")  # a step that had ended just before the kill is kept
     assert [step["status"] for step in run["steps"]] == (["cached"] * len(finished) + ["ran"] * 3)[:3]
 
