@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..base.errors import StoreError
-from .lines import DAY, mark_places, match_ids
-from .parts import CHUNK_IDS, find_folder, name_day
+from .lines import DAY, mark_places
+from .parts import CHUNK_IDS, find_folder, name_day, select_ids
 from .places import Address, Place, list_parts, locate_ids
 from .postgres import Database, is_postgres
 
@@ -164,13 +164,8 @@ def _keep_last(rows: Iterable[tuple[Any, ...]]) -> dict[str, tuple[int, int, str
 
 def find_keys(address: Address, ids: Sequence[str]) -> list[tuple[str, str, str]]:
     """Return id, problem and key of those predictions of `ids` that have a key."""
-    found: list[tuple[Any, ...]] = []
-    for part, told in locate_ids(address, ids).items():
-        for some in _cut(told):
-            words, values = match_ids(part, some)
-            found += part.select(f"select prediction_id, problem, key from predictions where {words} and key <> ''",
-                                 values)
-    return [(one, problem, key) for one, problem, key in found]
+    return [(one, problem, key) for part, told in locate_ids(address, ids).items()
+            for one, problem, key in select_ids(part, "prediction_id, problem, key", told) if key]
 
 
 def _cut(values: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['INDEX_VERSION', 'INDEX_SCHEMA', 'CHUNK_IDS', 'MOST_OPEN', 'DuplicateError', 'explain_failure', 'Part', 'measure_file',
            'name_day', 'find_folder', 'list_files', 'locate_in_files', 'ask_index', 'open_file', 'OpenFiles',
-           'claim_ids', 'find_ids', 'DayLog']
+           'claim_ids', 'find_ids', 'select_ids', 'DayLog']
 
 # %% ../../nbs/production/10_parts.ipynb #152f0f07
 import contextlib
@@ -250,11 +250,16 @@ def claim_ids(index: sqlite3.Connection, folder: Path, ids: Sequence[tuple[str, 
 
 def find_ids(part: Any, ids: Sequence[str], problem: str | None = None) -> list[str]:
     """Return those of `ids` that are predictions in `part`, of any problem or of the one that is named."""
-    found: list[tuple[str, str]] = []
+    return [one for one, of in select_ids(part, "prediction_id, problem", ids) if problem in (None, of)]
+
+
+def select_ids(part: Any, columns: str, ids: Sequence[str]) -> list[tuple[Any, ...]]:
+    """Return `columns` of those of `ids` that are predictions in `part`, which is asked for some at a time."""
+    found: list[tuple[Any, ...]] = []
     for start in range(0, len(ids), CHUNK_IDS):
         words, values = match_ids(part, ids[start : start + CHUNK_IDS])
-        found += part.select(f"select prediction_id, problem from predictions where {words}", values)
-    return [one for one, of in found if problem in (None, of)]
+        found += part.select(f"select {columns} from predictions where {words}", values)
+    return found
 
 # %% ../../nbs/production/10_parts.ipynb #b2eec375
 class DayLog:

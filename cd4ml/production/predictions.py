@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..base.errors import DataError
-from .lines import COLUMNS, STEM, Line, make_line, mark_places, match_after, match_ids
-from .parts import find_ids
+from .lines import COLUMNS, STEM, Line, make_line, mark_places, match_after
+from .parts import find_ids, select_ids
 from .places import Address, check_address, list_parts, locate_ids, open_writer
 
 if TYPE_CHECKING:
@@ -183,11 +183,8 @@ def recall_predictions(path: Address, ids: Iterable[str]) -> dict[str, tuple[int
     """Return release and answer of the predictions `ids` in the log at `path`, up to the first that is not there."""
     found: dict[str, tuple[int, dict[str, Any]]] = {}
     for part in batch_ids(ids):
-        rows: dict[str, tuple[int, dict[str, Any]]] = {}
-        for place, told in locate_ids(path, part).items():
-            words, values = match_ids(place, told)
-            query = f"select prediction_id, release, answer from predictions where {words}"
-            rows |= {one: (release, json.loads(answer)) for one, release, answer in place.select(query, values)}
+        rows = {one: (release, json.loads(answer)) for place, told in locate_ids(path, part).items()
+                for one, release, answer in select_ids(place, "prediction_id, release, answer", told)}
         for one in part:
             if one not in rows:
                 return found

@@ -110,7 +110,8 @@ def ask_champion(champion: Champion, rows: Sequence[Mapping[str, Any]]) -> list[
 
 
 def _write_finite(answer: Any) -> bytes:
-    return json.dumps(answer, allow_nan=False, separators=(",", ":")).encode()  # msgspec writes null for what is none
+    # msgspec would write null for what is no number; a line of the log wants the compact form that msgspec writes
+    return json.dumps(answer, allow_nan=False, separators=(",", ":")).encode()
 
 # %% ../../nbs/production/37_rounds.ipynb #0c4ef058
 class Waiting(NamedTuple):
