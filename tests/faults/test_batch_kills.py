@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-KILLER = """
+KILLER = '''
 import json, os, random, signal, sys, time
 from pathlib import Path
 
@@ -29,37 +29,55 @@ scorer = Scorer(model, list_features([(name, "float64") for name in X], "The mod
 X[1:390].to_parquet(folder / "warm.parquet")
 score_table(scorer, BatchJob(folder / "warm.parquet", folder / "warm.csv", 100))  # imports what a fork needs
 kills = resumed = 0
-for suffix in (".parquet", ".csv"):
-    job = BatchJob(folder / f"in{suffix}", folder / f"out{suffix}", 100)
-    X.to_parquet(job.source) if suffix == ".parquet" else X.to_csv(job.source, index=False)
-    tries = 0
-    while True:
-        child = os.fork()
-        if child == 0:
-            done = score_table(scorer, job)
-            os._exit(10 if done.resumed else 0)
-        tries += 1
-        if tries > 12:
-            ended, status = os.waitpid(child, 0)
-        else:
-            time.sleep(dice.uniform(0, 0.3))
-            ended, status = os.waitpid(child, os.WNOHANG)
+
+
+def start(job):
+    child = os.fork()
+    if child == 0:
+        os._exit(10 if score_table(scorer, job).resumed else 0)
+    return child
+
+
+def finish(job, longest):
+    """Start `job` until an attempt ends, each of the first dozen killed after up to `longest` seconds."""
+    global kills, resumed
+    for tries in range(13):
+        child = start(job)
+        if tries < 12:
+            time.sleep(dice.uniform(0, longest))
+        ended, status = os.waitpid(child, os.WNOHANG if tries < 12 else 0)
         if ended:
             resumed += os.waitstatus_to_exitcode(status) == 10
             assert os.waitstatus_to_exitcode(status) in (0, 10), status
-            break
+            return
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         kills += 1
-    out = pd.read_parquet(job.target) if suffix == ".parquet" else pd.read_csv(job.target)
+
+
+def look(job):
+    out = pd.read_parquet(job.target) if job.target.suffix == ".parquet" else pd.read_csv(job.target)
     aside = pd.read_csv(job.aside)
     assert sorted([*out["row"], *aside["row"]]) == list(range(5_000)), "a row is lost or doubled"
     assert aside["row"].tolist() == list(range(0, 5_000, 397))
     expected = predict_rows(model, X.loc[out["row"]], "binary")
     assert np.allclose(out["probability"], expected["probability"], rtol=0, atol=1e-15)
     assert not job.folder.exists()
+
+
+for suffix in (".parquet", ".csv"):
+    job = BatchJob(folder / f"in{suffix}", folder / f"out{suffix}", 100)
+    X.to_parquet(job.source) if suffix == ".parquet" else X.to_csv(job.source, index=False)
+    began = time.monotonic()
+    assert os.waitstatus_to_exitcode(os.waitpid(start(job), 0)[1]) == 0
+    took = time.monotonic() - began
+    for _ in range(4):
+        job.target.unlink()
+        job.aside.unlink()
+        finish(job, took)
+        look(job)
 print(json.dumps({"kills": kills, "resumed": resumed}))
-"""
+'''
 
 
 @pytest.mark.slow
@@ -70,4 +88,4 @@ def test_no_row_is_lost_or_doubled_by_kills_at_random_moments(tmp_path: Path, se
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["kills"] >= 2, told
-    assert told["resumed"] >= 1 or told["kills"] < 4, told
+    assert told["resumed"] >= 1, told
