@@ -36,6 +36,7 @@ from cd4ml.delivery.tracking import (
     close_tracker,
     log_model,
     log_step,
+    name_failure,
     open_thread,
     open_tracker,
 )
@@ -126,9 +127,9 @@ def run_delivery(order: Order, now: dt.datetime) -> Run:
     except StepStopped as stopped:
         failed = replace(draft, steps=(*steps, stopped.step), seconds=round(time.monotonic() - began, 3))
         raise _keep_failure(runs, failed, journal, stopped.__cause__) from stopped.__cause__
-    except BaseException:
+    except BaseException as reason:
         with contextlib.suppress(Cd4mlError):  # the reason for the failure is what counts
-            journal.close("FAILED", {})
+            journal.close(name_failure(reason), {})
         raise
 
 # %% ../../nbs/delivery/50_runs.ipynb #61114fa8
@@ -215,8 +216,7 @@ def _keep_failure(runs: Path, run: Run, journal: Journal, reason: BaseException 
     with contextlib.suppress(Cd4mlError):
         write_run(folder, run)
     with contextlib.suppress(Cd4mlError):
-        interrupted = isinstance(reason, KeyboardInterrupt)
-        run = replace(run, mlflow_run=journal.close("KILLED" if interrupted else "FAILED", {})[0])
+        run = replace(run, mlflow_run=journal.close(name_failure(reason), {})[0])
         write_run(folder, run)
     if isinstance(reason, StepError):
         reason.where = str(folder / f"{stopped.name}.ipynb")

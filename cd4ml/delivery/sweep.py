@@ -32,7 +32,7 @@ from .provenance import read_who
 from .record import StepRun
 from .results import Result, read_record
 from .steps import Order, StepStopped, check_secrets, look_around, make_order, run_step, watch_holdout
-from .tracking import StepLog, close_tracker, log_step, open_thread, open_tracker
+from .tracking import StepLog, close_tracker, log_step, name_failure, open_thread, open_tracker
 from .variants import Variant
 from ..model.metrics import TASK_METRICS, find_metric
 from ..model.problem import find_problem
@@ -271,10 +271,10 @@ class _Diary:
     def __enter__(self) -> "_Diary":
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
+    def __exit__(self, kind: object, reason: BaseException | None, *_: object) -> None:
         if kind is not None and self.tracker is not None:
             with contextlib.suppress(Cd4mlError):  # the reason for the failure is what counts
-                close_tracker(self.tracker.result(), "KILLED" if kind is KeyboardInterrupt else "FAILED", {}, {})
+                close_tracker(self.tracker.result(), name_failure(reason), {}, {})
         self.pool.shutdown()
 
     def open(self) -> None:

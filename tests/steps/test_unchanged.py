@@ -43,9 +43,9 @@ class Bench:
         found = [one for one in explain_steps(self.order(*overrides)) if one.would_run]
         return f"{found[0].step}: {'; '.join(found[0].because)}" if found else ""
 
-    def deliver(self):
+    def deliver(self, *overrides, **changes):
         """Return the whole run, with its pages."""
-        return run_delivery(watch_champion(self.order()), dt.datetime.now(dt.UTC))
+        return run_delivery(watch_champion(self.order(*overrides, **changes)), dt.datetime.now(dt.UTC))
 
 
 @pytest.fixture(scope="module")
@@ -249,6 +249,17 @@ def test_a_step_that_was_interrupted_is_no_hit(bench):
     assert isinstance(caught.value.__cause__, KeyboardInterrupt)
     flag.touch()
     assert bench.run() == ("train",)
+
+
+def test_ctrl_c_when_a_step_has_just_ended_is_no_failure_to_mlflow(bench):
+    def interrupt(step, status, seconds):
+        if status == "ran":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bench.deliver("train.C=0.7", report_progress=interrupt)
+    assert bench.workbench.find_runs("iris")[0].info.status == "KILLED"
+    assert bench.run("train.C=0.7") == ("evaluate",)
 
 
 def test_when_the_one_that_runs_a_step_is_killed_the_one_that_waits_for_it_runs_it(bench):
