@@ -5,14 +5,12 @@ import itertools
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from urllib.parse import unquote
 
 import pytest
+from waiting import find_port, is_listening, wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -269,22 +267,14 @@ def test_the_timeline_is_told_in_words_and_marks_every_release(browser, site):
 @contextlib.contextmanager
 def run_lab(workbench):
     """Run JupyterLab on the workbench as `cd4ml lab` does, and give its address."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = find_port()
     words = ["lab", "--no-browser", f"--port={port}", "--IdentityProvider.token=", "--allow-root"]
     environ = {**workbench.environ, "JUPYTER_CONFIG_DIR": str(workbench.folder / ".jupyter")}
     command = [os.path.join(os.path.dirname(sys.executable), "cd4ml"), *words]
     process = subprocess.Popen(command, cwd=workbench.folder, env=environ, stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL)
     try:
-        end = time.monotonic() + 60
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/api", timeout=5).close()
-                break
-            except OSError:
-                assert time.monotonic() < end, "JupyterLab did not start"
-                time.sleep(0.3)
+        wait_until(lambda: is_listening(port), "JupyterLab")
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()

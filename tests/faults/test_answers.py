@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 
 import pandas as pd
 import pytest
-from server_process import PROBLEM, promote, serve, wait_until, write_release
+from server_process import PROBLEM, promote, serve, write_release
 from sklearn.linear_model import LinearRegression
+from waiting import wait_until
 
 from cd4ml.base.store import Store
 from cd4ml.production.predictions import read_predictions

@@ -3,10 +3,10 @@
 import json
 import resource
 import signal
-import time
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -67,17 +67,10 @@ def test_a_step_that_raises_keeps_its_notebook_with_the_cell_marked(workbench):
     assert {step["name"]: step["status"] for step in run["steps"]}["prepare"] == "cached"
 
 
-def wait_for(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
-
-
 @pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill -9"])
 def test_an_interrupted_run_leaves_nothing_that_a_next_one_trips_over(workbench, kill):
     process = workbench.start("run", "iris")
-    wait_for(lambda: list(workbench.folder.glob(".cd4ml/steps/*.draft/*.ipynb")))
+    wait_until(lambda: list(workbench.folder.glob(".cd4ml/steps/*.draft/*.ipynb")), "a draft")
     process.send_signal(kill)
     _, err = process.communicate(timeout=120)
     if kill == signal.SIGINT:

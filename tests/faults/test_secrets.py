@@ -8,12 +8,12 @@ import io
 import json
 import signal
 import tarfile
-import time
 import urllib.parse
 import zipfile
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -177,10 +177,7 @@ def test_a_run_knows_its_secrets_and_keeps_none(bench, way):
 def test_an_interrupted_notebook_keeps_none(bench):
     bench.edit_notebook("train", replace_cell("import time; print(token); open('on', 'w').close(); time.sleep(60)"))
     process = bench.start("run", "iris")
-    until = time.monotonic() + 60
-    while not list(bench.folder.glob(".cd4ml/steps/*.draft/on")):
-        assert time.monotonic() < until, "the cell never ran"
-        time.sleep(0.1)
+    wait_until(lambda: list(bench.folder.glob(".cd4ml/steps/*.draft/on")), "the cell")
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -5,16 +5,15 @@ import ipaddress
 import os
 import shutil
 import signal
-import socket
 import subprocess
+import sys
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from waiting import find_port, is_listening, wait_until
 
 from cd4ml.base.errors import StoreError
 from cd4ml.production.predictions import PredictionLog, summarise_log
@@ -63,8 +62,7 @@ class Postgres:
         subprocess.run([self.programs / "initdb", "-D", self.folder / "data", "-U", "cd4ml", "-A", "scram-sha-256",
                         "-N", "-E", "UTF8", f"--pwfile={self.folder.parent}/password"], check=True, capture_output=True,
                        cwd="/", **self.user)
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            self.port = taken.getsockname()[1]
+        self.port = find_port()
 
     @property
     def address(self) -> str:
@@ -75,13 +73,15 @@ class Postgres:
         """Start it, and wait until it answers."""
         command = [self.programs / "postgres", "-D", self.folder / "data", "-p", str(self.port), "-k", self.folder]
         self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd="/", **self.user)
-        began = time.monotonic()
-        while time.monotonic() < began + 30:
-            with suppress(StoreError):
-                summarise_log(self.address, "toy")
-                return
-            time.sleep(0.1)
-        raise AssertionError("the database does not answer")
+        wait_until(self.answers, "the database answers")
+
+    def answers(self) -> bool:
+        """Tell whether it can be asked."""
+        try:
+            summarise_log(self.address, "toy")
+        except StoreError:
+            return False
+        return True
 
     def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
         """End it; as in a crash, if nothing else is said."""
@@ -95,6 +95,20 @@ class Postgres:
         with psycopg.connect(self.address.replace("+psycopg", "")) as connection:
             connection.execute("truncate predictions, counted, outcomes, cursors")
             connection.execute("drop table if exists sinks, refused")
+
+
+@pytest.fixture(scope="session")
+def cloud() -> Iterator[str]:
+    """Give the address of a server that speaks AWS' protocols."""
+    port = find_port()
+    command = [str(Path(sys.executable).parent / "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: is_listening(port), "the server of moto")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture(scope="module")

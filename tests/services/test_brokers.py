@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
+from waiting import find_port, is_listening, wait_until
 
 from cd4ml.base.fingerprint import hash_bytes
 from cd4ml.base.store import Store
@@ -29,26 +29,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.services]
 ROOT = Path(__file__).resolve().parents[2]
 X = pd.DataFrame(np.random.default_rng(3).normal(size=(400, 2)), columns=["temp", "wind"])
 MODEL = LogisticRegression().fit(X, X["temp"] > 0)
-
-
-def find_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
-def wait_until(is_so: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
-    began = time.monotonic()
-    while not is_so():
-        assert time.monotonic() - began < seconds, f"never: {what}"
-        time.sleep(0.1)
-
-
-def is_listening(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), 0.5).close()
-    except OSError:
-        return False
-    return True
 
 
 @dataclass

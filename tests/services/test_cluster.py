@@ -3,31 +3,18 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from waiting import find_port, wait_until
 
 pytestmark = pytest.mark.slow
 
 # What a worker may not find on its own: it has the installation and nothing else.
 ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("CD4ML_")}
-
-
-def find_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_until(is_so, seconds):
-    until = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.1)
 
 
 class Farm:
@@ -67,10 +54,7 @@ def farm(tmp_path_factory):
     try:
         farm.start_worker("one")
         farm.start_worker("two")
-        until = time.monotonic() + 90
-        while farm.count_workers() < 2:
-            assert time.monotonic() < until, [path.read_text()[-500:] for path in farm.folder.glob("*/log")]
-            time.sleep(0.3)
+        wait_until(lambda: farm.count_workers() == 2, f"two workers: see {farm.folder}/*/log", 90)
         yield farm
     finally:
         for name in list(farm.processes):
@@ -128,12 +112,12 @@ def test_ctrl_c_ends_what_runs_far_away(workbench, farm, tmp_path):
 
     workbench.edit_notebook("train", linger)
     process = workbench.start("sweep", "iris", "-p", "train.C=0.1,1,10", "--on", f"dask+{farm.address}")
-    wait_until(lambda: len(list(tmp_path.glob("[0-9]*"))) == 2, 120)
+    wait_until(lambda: len(list(tmp_path.glob("[0-9]*"))) == 2, "two notebooks run", 120)
     running = [int(path.name) for path in tmp_path.glob("[0-9]*")]
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 130
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in running), 30)
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in running), "they are gone", 30)
     assert farm.count_workers() == 2
     assert len(list(tmp_path.glob("[0-9]*"))) == 2, "the third was not begun"
     assert not list((workbench.folder / ".cd4ml" / "data" / "away").rglob("*.*")), "the store was not tidied up"

@@ -4,10 +4,8 @@ import datetime as dt
 import http.server
 import json
 import re
-import socket
 import subprocess
 import threading
-import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -16,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from waiting import find_port, wait_until
 
 from cd4ml.base.store import Store
 from cd4ml.data.snapshot import read_snapshot
@@ -110,18 +109,6 @@ def can_get(address: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def wait_until(is_so: Callable[[], bool], what: str, seconds: float = 90.0) -> None:
-    began = time.monotonic()
-    while not is_so():
-        assert time.monotonic() - began < seconds, f"never: {what}"
-        time.sleep(0.1)
-
-
-def find_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 def write_files(folder: Path, ports: dict[str, int], receiver: str) -> None:

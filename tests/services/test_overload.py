@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from server_process import promote, serve, wait_until, write_release
+from server_process import promote, serve, write_release
 from sklearn.linear_model import LinearRegression
+from waiting import wait_until
 
 from cd4ml.base.store import Store
 from cd4ml.production.predictions import read_after

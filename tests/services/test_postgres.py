@@ -15,8 +15,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from server_process import PROBLEM, promote, serve, wait_until, write_release
+from server_process import PROBLEM, promote, serve, write_release
 from sklearn.linear_model import LinearRegression
+from waiting import wait_until
 
 from cd4ml.base.errors import StoreError
 from cd4ml.base.store import Store

@@ -18,11 +18,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from server_process import COMMAND, LISTING, PROBLEM, ROOT, promote, serve, wait_until, write_release
+from server_process import COMMAND, LISTING, PROBLEM, ROOT, promote, serve, write_release
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder
+from waiting import wait_until
 
 from cd4ml.base.errors import SettingsError
 from cd4ml.base.settings import load_settings

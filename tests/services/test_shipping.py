@@ -25,8 +25,9 @@ from typing import Any
 import pandas as pd
 import psutil
 import pytest
-from server_process import COMMAND, PROBLEM, ROOT, promote, wait_until, write_release
+from server_process import COMMAND, PROBLEM, ROOT, promote, write_release
 from sklearn.linear_model import LinearRegression
+from waiting import find_port, wait_until
 
 from cd4ml.base.settings import load_settings
 from cd4ml.base.store import Store
@@ -39,11 +40,6 @@ from cd4ml.production.sinks import Refusal, read_sinks
 
 pytestmark = [pytest.mark.slow, pytest.mark.services]
 LIBRARY = ROOT / ".ci-tools/node_modules/@fluent-org/logger"
-
-
-def find_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
 
 
 @dataclass

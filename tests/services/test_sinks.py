@@ -9,11 +9,7 @@ import http.server
 import json
 import os
 import re
-import socket
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -190,24 +186,6 @@ def test_elasticsearch_is_told_everything_again_without_a_doubled_event(settings
         make_lease(settings, address).path.unlink()
         assert ship(settings, address).delivered == len(IDS)
     assert len(index.documents) == len(IDS)
-
-
-@pytest.fixture(scope="module")
-def cloud() -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    process = subprocess.Popen([str(Path(sys.executable).parent / "moto_server"), "-H", "127.0.0.1", "-p", str(port)],
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    began = time.monotonic()
-    while True:
-        with contextlib.suppress(OSError):
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            break
-        assert time.monotonic() - began < 60
-        time.sleep(0.1)
-    yield f"http://127.0.0.1:{port}"
-    process.kill()
-    process.wait()
 
 
 def test_cloudwatch_counts_rows_requests_and_outcomes_in_their_units(

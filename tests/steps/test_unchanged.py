@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 from cd4ml.base.errors import StepError
 from cd4ml.base.settings import load_settings
@@ -215,13 +216,6 @@ def is_training(bench):
     return any((path / "model.skops").is_file() for path in (bench.folder / ".cd4ml/steps").glob("*.draft"))
 
 
-def wait_until(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
-
-
 def test_a_step_that_failed_is_no_hit(bench):
     flag = wait_for_flag(bench)
     flag.write_text("no")
@@ -238,7 +232,7 @@ def test_a_step_that_was_interrupted_is_no_hit(bench):
     flag, stop = wait_for_flag(bench), threading.Event()
 
     def interrupt():
-        wait_until(lambda: is_training(bench))
+        wait_until(lambda: is_training(bench), "the training")
         stop.set()
 
     thread = threading.Thread(target=interrupt)
@@ -265,7 +259,7 @@ def test_ctrl_c_when_a_step_has_just_ended_is_no_failure_to_mlflow(bench):
 def test_when_the_one_that_runs_a_step_is_killed_the_one_that_waits_for_it_runs_it(bench):
     flag = wait_for_flag(bench)
     first = bench.workbench.start("run", "iris")
-    wait_until(lambda: is_training(bench))
+    wait_until(lambda: is_training(bench), "the training")
     ran = []
     second = threading.Thread(target=lambda: ran.extend(bench.run()))
     second.start()

@@ -5,10 +5,10 @@ import os
 import re
 import shutil
 import signal
-import time
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 from cd4ml.base.fingerprint import hash_bytes
 from cd4ml.base.store import Store
@@ -181,10 +181,7 @@ def test_ctrl_c_ends_what_runs_and_leaves_nothing(bench):
     process.communicate(timeout=60)
     assert process.returncode == 130
     check_tidy(bench)
-    ends = time.monotonic() + 20
-    while list_workers(place) and time.monotonic() < ends:
-        time.sleep(0.1)
-    assert not list_workers(place), "no process works there any more"
+    wait_until(lambda: not list_workers(place), "no process works there any more", 20)
 
 
 def list_workers(place):

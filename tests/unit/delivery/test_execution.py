@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 from cd4ml.base.errors import StepError
 from cd4ml.delivery import execution as module
@@ -113,9 +114,7 @@ def test_ctrl_c_stops_the_notebook_and_keeps_what_it_showed(tmp_path: Path, way:
             "from cd4ml.delivery.kernels import Execution\n"
             f"execute_notebook(Work(Path({str(notebook)!r}), Path({str(folder)!r}), {{}}, Execution({way!r})))")
     caller = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + 60
-    while not mark.exists() and time.monotonic() < until:
-        time.sleep(0.1)
+    wait_until(mark.exists, "the second cell")
     time.sleep(0.5)
     caller.send_signal(signal.SIGINT)
     _, said = caller.communicate(timeout=30)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_until
 
 from cd4ml.delivery.forkserver import Fork, Forkserver, ForkUnsafe, Task
 
@@ -103,10 +104,7 @@ def is_alive(pid: int) -> bool:
 
 
 def wait_until_gone(*pids: int) -> None:
-    until = time.monotonic() + 10
-    while any(map(is_alive, pids)):
-        assert time.monotonic() < until, f"{pids} are still there"
-        time.sleep(0.05)
+    wait_until(lambda: not any(map(is_alive, pids)), f"{pids} are gone", 10)
 
 
 def test_each_process_draws_random_numbers_of_its_own(run: Callable[..., Any]) -> None:

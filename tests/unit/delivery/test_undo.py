@@ -1,10 +1,10 @@
 """A branch with the code of a release, made without touching anybody's tree; MLflow told by a process of its own."""
 
 import subprocess
-import time
 from dataclasses import replace
 
 import pytest
+from waiting import wait_until
 
 from cd4ml.base.errors import ReleaseError
 from cd4ml.base.fingerprint import hash_bytes
@@ -164,10 +164,8 @@ def test_the_process_that_tells_mlflow_keeps_why_it_could_not(root, tmp_path, st
     run = {"decision": {}, "mlflow_model": "m"}
     release = Release("shop", 1, "2026-01-02", "binary", "y", (), (), run, {}, None, {})
     store.write("shop/1/manifest.json", release.to_json())
-    began = time.monotonic()
     follow_behind(settings, "shop")
-    while not (fault := find_fault(settings, "shop")):
-        assert time.monotonic() - began < 120
-        time.sleep(0.2)
+    wait_until(lambda: find_fault(settings, "shop"), "a fault", 120)
+    fault = find_fault(settings, "shop")
     assert fault.startswith("MLflow fell behind. MLflow cannot be used (http://127.0.0.1:9)")
     assert fault.endswith("`cd4ml doctor` mends it.")

@@ -5,7 +5,6 @@ import datetime as dt
 import itertools
 import json
 import random
-import socket
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from waiting import find_port
 
 from cd4ml.base.errors import SettingsError, StoreError
 from cd4ml.base.settings import load_settings
@@ -282,8 +282,7 @@ def test_a_server_does_not_start_with_a_sink_that_cannot_be() -> None:
 
 
 def test_a_database_that_is_away_is_told_without_its_password_and_stops_no_server(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = find_port()
     settings = replace(load_settings(), sinks="fluentd://127.0.0.1:24224, azure://", run_store=str(tmp_path),
                        prediction_log=f"postgresql+psycopg://ada:secret@127.0.0.1:{port}/log")
     told = shipping.describe_sinks(settings, "toy")

@@ -1,11 +1,10 @@
-"""What tests of servers share: a small release, the command that serves it, and waiting for what comes."""
+"""What tests of servers share: a small release, and the command that serves it."""
 
 import os
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -71,11 +70,3 @@ def serve(store: Store, *options: str, start: Sequence[str] = (COMMAND,),
     finally:
         process.kill()
         process.communicate()
-
-
-def wait_until(is_so: Callable[[], Any], what: str, seconds: float = 60.0) -> None:
-    """Return when `is_so`; fail if `what` does not come."""
-    began = time.monotonic()
-    while not is_so():
-        assert time.monotonic() - began < seconds, f"never: {what}"
-        time.sleep(0.02)
