@@ -107,15 +107,27 @@ def test_a_secret_in_a_line_that_was_taken_away_stays_behind_too(tree):
     git(tree, "commit", "-qm", "a mistake")
     (tree / "old.py").write_bytes(b"import os\n")
     changes = read_changes(tree, Redactor(["sunshine-42"]))
-    assert changes.patch == b""
+    assert changes.patch is None
     assert "would hold a secret" in changes.note
+
+
+def test_data_that_git_was_never_given_stays_behind(tree):
+    (tree / "sub/Sales.CSV").write_bytes(b"ada,1\n")
+    changes = read_changes(tree, Redactor())
+    assert (changes.patch, changes.files) == (b"", ("sub/Sales.CSV",))
+    assert changes.note == "The patch lacks files with data, which git was never given: sub/Sales.CSV\n"
+    git(tree, "add", "sub/Sales.CSV")
+    git(tree, "commit", "-qm", "a small table that belongs to the code")
+    (tree / "sub/Sales.CSV").write_bytes(b"bob,1\n")
+    assert b"+bob,1" in read_changes(tree, Redactor()).patch
 
 
 def test_what_is_too_large_is_named_with_its_size(tree):
     (tree / "table.csv").write_bytes(b"1,2,3\n" * 1000)
+    git(tree, "add", "table.csv")
     (tree / "a.py").write_bytes(b"changed\n")
     changes = read_changes(tree, Redactor(), limit=5000)
-    assert changes.patch == b""
+    assert changes.patch is None
     assert "6,000 bytes  table.csv" in changes.note
     assert "the limit is 5,000 bytes" in changes.note
     assert not list((tree / ".git/objects").rglob("tmp_*"))
