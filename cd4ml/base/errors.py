@@ -26,12 +26,16 @@ class Cd4mlError(Exception):
         super().__init__(what)
 
     def __str__(self) -> str:
+        return f"{self.tell_fault()} {self.fix.rstrip('.')}." if self.fix else self.tell_fault()
+
+    def tell_fault(self) -> str:
+        """Return all answers but what to do next, as sentences."""
         answers = [f"{self.what} ({self.where})" if self.where else self.what]
         if self.expected:
             answers.append(f"Expected: {self.expected}")
         if self.got:
             answers.append(f"Got: {self.got}")
-        return " ".join(f"{text.rstrip('.')}." for text in [*answers, self.fix] if text)
+        return " ".join(f"{text.rstrip('.')}." for text in answers if text)
 
     def to_dict(self) -> dict[str, str]:
         """Return the answers as a plain mapping, for `--json`."""

@@ -51,7 +51,7 @@ def examine_workbench(settings: Settings,
             findings += check(settings)
         except Cd4mlError as error:
             subject = error.where or check.__name__.removeprefix("_check_")
-            findings.append(Finding(subject, False, str(error), error.fix))
+            findings.append(Finding(subject, False, error.tell_fault(), error.fix))
     return findings
 
 # %% ../../nbs/delivery/92_checkup.ipynb #a53ceb8f
@@ -125,21 +125,27 @@ def _check_tracking(settings: Settings) -> Iterator[Finding]:
 
 # %% ../../nbs/delivery/92_checkup.ipynb #3e8901d1
 def _check_problems(settings: Settings) -> Iterator[Finding]:
-    store = Store(settings.release_store)
     for name in list_problems(settings.package):
-        problem = find_problem(name, settings.package)
-        for dataset in problem.datasets:
-            verify_file(dataset, settings.root)
-        releases, damaged = survey_releases(store, name)
-        for error in damaged.values():
-            raise error
-        for release in releases:
-            verify_release(store, release)
-        mended = mirror_registry(settings, name)
-        champion = find_champion(store, name)
-        words = [f"{len(problem.datasets)} datasets as recorded", f"{len(releases)} releases whole",
-                 f"release {champion} serves" if champion else "none serves"]
-        words += [f"MLflow fell behind, mended: {'; '.join(mended)}"] if mended else []
-        uses = {holdout: len(list_uses(store, name, holdout)) for holdout in list_holdouts(store, name)}
-        words += [f"models judged on holdout {holdout}: {count}" for holdout, count in uses.items()]
-        yield Finding(name, True, ", ".join(words))
+        try:
+            yield Finding(name, True, ", ".join(_examine_problem(settings, name)))
+        except Cd4mlError as error:
+            yield Finding(name, False, error.tell_fault(), error.fix)
+
+
+def _examine_problem(settings: Settings, name: str) -> Iterator[str]:
+    store, problem = Store(settings.release_store), find_problem(name, settings.package)
+    for dataset in problem.datasets:
+        verify_file(dataset, settings.root)
+    yield f"{len(problem.datasets)} datasets as recorded"
+    releases, damaged = survey_releases(store, name)
+    for error in damaged.values():
+        raise error
+    for release in releases:
+        verify_release(store, release)
+    yield f"{len(releases)} releases whole"
+    mended, champion = mirror_registry(settings, name), find_champion(store, name)
+    yield f"release {champion} serves" if champion else "none serves"
+    if mended:
+        yield f"MLflow fell behind, mended: {'; '.join(mended)}"
+    for holdout in list_holdouts(store, name):
+        yield f"models judged on holdout {holdout}: {len(list_uses(store, name, holdout))}"

@@ -12,9 +12,10 @@ import functools
 import html
 import importlib
 import pkgutil
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -180,7 +181,14 @@ class Problem:
 
 # %% ../../nbs/model/00_problem.ipynb #8548927b
 def check_problem(problem: Problem) -> Problem:
-    """Return `problem` if its features are possible ones; raise `Cd4mlError` for leaks, repeats or the target."""
+    """Return `problem` if its task is known and its features are possible ones.
+
+    Raises:
+        Cd4mlError: the task is none of ours; a feature leaks, is listed twice or is the target.
+    """
+    if problem.task not in get_args(Task):
+        raise Cd4mlError(f"Problem '{problem.name}' has an unknown task {problem.task!r}",
+                         where=f"problems/{problem.name}", fix=suggest_name(problem.task, get_args(Task)))
     wrong = [(name, "is known only after the event") for name in problem.features if name in problem.leaks]
     wrong += [(name, "is the target") for name in problem.features if name == problem.target]
     wrong += [(n, "is listed twice") for i, n in enumerate(problem.features) if n in problem.features[:i]]
@@ -202,4 +210,20 @@ def find_problem(name: str, package: str = "cd4ml") -> Problem:
     """Return the problem called `name`; raise `Cd4mlError` with the nearest known name."""
     if name not in (known := list_problems(package)):
         raise Cd4mlError(f"Unknown problem {name!r}", where=f"{package}.problems", fix=suggest_name(name, known))
-    return check_problem(importlib.import_module(f"{package}.problems.{name}").PROBLEM)
+    return check_problem(_import_problem(name, package))
+
+
+def _import_problem(name: str, package: str) -> Problem:
+    """Return `PROBLEM` of the module `name`; whatever is wrong with the module is an error that names its line."""
+    where, got = f"{package}/problems/{name}.py", ""
+    try:
+        found = importlib.import_module(f"{package}.problems.{name}").PROBLEM
+        if found.name == name:
+            return found
+        got = f"one called {found.name!r}"
+    except Exception as error:  # it runs code of others
+        lines = [one.lineno for one in traceback.extract_tb(error.__traceback__) if one.filename.endswith(where)]
+        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+        where, got = f"{where}:{line}" if line else where, f"{type(error).__name__}: {error}"
+    raise Cd4mlError(f"Problem '{name}' cannot be used", where=where, expected=f"PROBLEM, a Problem called '{name}'",
+                     got=got, fix=f"Mend nbs/problems/{name}.ipynb, then nbdev-export")
