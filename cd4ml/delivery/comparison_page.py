@@ -23,7 +23,7 @@ from .pages import fill_page, mark_safe
 NAME = "\0"  # stands for the name of the release in ids, and in no page
 PIECE = re.compile(r"<table\b.*?</table>|<h[1-6]\b[^>]*>(?P<heading>.*?)</h[1-6]>|<figure\b.*?</figure>"
                    r"|<svg\b.*?</svg>|<img\b[^>]*>", re.DOTALL)
-BOLD = re.compile(r"""<text[^>]*style=["'][^"']*\b(?:700|bold)\b[^>]*>([^<]*)""")
+BOLD = re.compile(r"""<text[^>]*style=["'](?=[^"']*\b(?:700|bold)\b)[^"']*?([\d.]+)px[^>]*>([^<]*)""")
 
 
 @functools.lru_cache(maxsize=4)  # a release is compared with the one before it and the one after it
@@ -45,7 +45,14 @@ def _find_figures(page: str) -> Iterator[tuple[str, str]]:
         if piece["heading"] is not None:
             heading = html.unescape(re.sub(r"<[^>]*>|¶|&#182;", "", piece["heading"])).strip() or heading
         elif not piece[0].startswith("<table"):
-            yield html.unescape(" ".join(BOLD.findall(piece[0]))).strip() or heading, piece[0]
+            yield _read_title(piece[0]) or heading, piece[0]
+
+
+def _read_title(figure: str) -> str:
+    """Return the bold text of `figure` in the largest letters; parts of it have headings of their own."""
+    found = [(float(size), text) for size, text in BOLD.findall(figure)]
+    largest = max((size for size, _ in found), default=0.0)
+    return html.unescape(" ".join(text for size, text in found if size == largest)).strip()
 
 # %% ../../nbs/delivery/89_comparison_page.ipynb #973b2d06
 @dataclass(frozen=True)

@@ -20,7 +20,9 @@ def take(page, version=1):
 
 
 @pytest.mark.parametrize(("page", "titles"), [
-    (draw("A") + draw("A"), ["A", "A (2)"]), ("<h2>B &amp; C¶</h2><img src='data:,'>", ["B & C"]),
+    (draw("A") + draw("A"), ["A", "A (2)"]),
+    (draw("A", '<text style="font-weight: 700; font-size: 9px; x">part</text>'), ["A"]),
+    ("<h2>B &amp; C¶</h2><img src='data:,'>", ["B & C"]),
     ("<svg><path/></svg>", ["Figure"]), ("<table><tr><td><svg/><img></table>", []), ("", []),
     ("<h3>D</h3><figure><img alt='x'></figure><h3>E</h3><svg></svg>", ["D", "E"]), ("<figure>never closed", [])])
 def test_a_figure_is_known_by_its_title(page, titles):
