@@ -64,7 +64,8 @@ def lab(context: typer.Context) -> None:
 
     root = load_settings().root
     config = [str(resources.files("cd4ml") / "pages" / "lab"), os.environ.get("JUPYTER_CONFIG_PATH", "")]
-    environ = {**os.environ, "CD4ML_ROOT": str(root), "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    environ = {"OMP_WAIT_POLICY": "passive",  # or threads of a kernel that wait keep others from the cores
+               **os.environ, "CD4ML_ROOT": str(root), "PYDEVD_DISABLE_FILE_VALIDATION": "1",
                "JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, config))}
     command = [sys.executable, "-m", "jupyterlab", f"--notebook-dir={root}", "--LabApp.default_url=/lab/tree/nbs",
                *LAB_OPTIONS, *context.args]
