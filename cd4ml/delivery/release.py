@@ -227,10 +227,7 @@ def read_key_to_sign(environ: Mapping[str, str]) -> str:
 
 # %% ../../nbs/delivery/80_release.ipynb #a958dbfa
 def survey_releases(store: Store, problem: str) -> tuple[list[Release], dict[int, ReleaseError]]:
-    """Return all finished releases of `problem`, oldest first, and by version why another's manifest cannot be read.
-
-    A release without a manifest was never finished; the champion's can only have been lost.
-    """
+    """Return all finished releases of `problem`, oldest first, and by version why another's manifest cannot be read."""
     paths = {f"{problem}/{version}/manifest.json": version for version in _list_versions(store, problem)}
     found, faults = [], {}
     for path, data in read_many(store, paths):
@@ -238,11 +235,9 @@ def survey_releases(store: Store, problem: str) -> tuple[list[Release], dict[int
             found += [_read_own(data, path)] if data is not None else []
         except ReleaseError as error:
             faults[paths[path]] = error
-    champion = find_champion(store, problem)
-    if champion is not None and champion not in {*faults, *(one.version for one in found)}:
+    if (champion := find_champion(store, problem)) and champion not in {*faults, *(one.version for one in found)}:
         faults[champion] = ReleaseError(f"Release {champion} of '{problem}', which is to serve, has lost its manifest",
-                                        where=f"{store.url}/{problem}/{champion}", fix="cd4ml unpack a copy of it, or "
-                                        f"let another one serve: cd4ml rollback {problem} VERSION")
+                                        where=f"{store.url}/{problem}/{champion}", fix="cd4ml unpack a copy of it")
     return found, faults
 
 
