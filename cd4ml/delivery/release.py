@@ -259,9 +259,8 @@ def read_release(store: Store, problem: str, version: int) -> Release:
     path = f"{problem}/{version}/manifest.json"
     if not store.exists(path):
         refuse_pruned(store, problem, version)
-        known = [str(release.version) for release in list_releases(store, problem)]
-        raise ReleaseError(f"There is no release {version} of '{problem}'", where=store.url,
-                           fix=f"Releases: {', '.join(known) or 'none'}")
+        known = ", ".join(str(release.version) for release in list_releases(store, problem)) or "none"
+        raise ReleaseError(f"There is no release {version} of '{problem}'", where=store.url, fix=f"Releases: {known}")
     return _read_own(store.read(path), path)
 
 
