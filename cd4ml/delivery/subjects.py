@@ -15,14 +15,14 @@ from .comparison import Subject, read_from, take_release, take_run
 from .history import find_champion
 from .judging import find_run
 from .record import list_runs
-from .release import list_releases, read_release
+from .release import list_releases, read_release, verify_release
 
 # %% ../../nbs/delivery/98_subjects.ipynb #f2b5fd04
 def find_subject(settings: Settings, problem: str, word: str) -> Subject:
     """Return the release or run of `problem` that `word` means: a number, `champion`, `latest`, or a run's id.
 
     Raises:
-        ReleaseError: there is no such release.
+        ReleaseError: there is no such release, or it is damaged.
         StepError: no run begins with `word`, or more than one.
     """
     store = Store(settings.release_store)
@@ -45,6 +45,7 @@ def list_versions(store: Store, problem: str) -> list[int]:
 
 def _take(store: Store, problem: str, version: int) -> Subject:
     release = read_release(store, problem, version)
+    verify_release(store, release)
     return take_release(release, read_from(store, release))
 
 

@@ -85,3 +85,9 @@ def test_without_a_champion_the_release_before_stands_in(settings):
         find_subject(settings, "toy", "champion")
     with pytest.raises(Cd4mlError, match="no release of 'other'"):
         choose_pair(settings, "other", ())
+
+
+def test_a_damaged_release_is_not_compared(settings):
+    Store(settings.release_store).write("toy/2/model/model.skops", b"from elsewhere")
+    with pytest.raises(ReleaseError, match=r"Release 2 of 'toy' is damaged: model/model\.skops"):
+        find_subject(settings, "toy", "2")
