@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import get_console, make_table
-from .options import JsonOption, ProblemArgument, complete_run
+from .options import JsonOption, ProblemArgument, complete_run, read_problem
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,7 +42,7 @@ def complete_subject(context: typer.Context, incomplete: str) -> list[str]:
     from cd4ml.delivery.release import list_releases
 
     try:
-        releases = list_releases(Store(load_settings().release_store), str(context.params.get("problem", "")))
+        releases = list_releases(Store(load_settings().release_store), read_problem(context))
     except Cd4mlError:
         releases = []
     names = ["champion", "latest", *(str(one.version) for one in reversed(releases))]

@@ -15,7 +15,7 @@ import typer
 
 from ..base.errors import Cd4mlError
 from .console import make_table, show_result
-from .options import JsonOption, ProblemArgument
+from .options import JsonOption, ProblemArgument, read_problem
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,7 +28,7 @@ def complete_release(context: typer.Context, incomplete: str) -> list[str]:
     from cd4ml.delivery.release import survey_releases
 
     try:
-        found, _ = survey_releases(Store(load_settings().release_store), str(context.params.get("problem", "")))
+        found, _ = survey_releases(Store(load_settings().release_store), read_problem(context))
         return [str(one.version) for one in reversed(found) if str(one.version).startswith(incomplete)]
     except Cd4mlError:
         return []

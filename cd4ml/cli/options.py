@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ProblemArgument', 'RunArgument', 'JsonOption', 'VariantOption', 'OverrideOption', 'ExplainOption', 'ForceOption',
-           'complete_problem', 'complete_variant', 'complete_run']
+           'complete_problem', 'read_problem', 'complete_variant', 'complete_run']
 
 # %% ../../nbs/cli/03_options.ipynb #0768b319
 from pathlib import Path
@@ -26,12 +26,20 @@ def complete_problem(incomplete: str) -> list[str]:
         return []
 
 
+def read_problem(context: typer.Context) -> str:
+    """Return the problem on a command line that is not finished, or nothing.
+
+    An option that lacks its value leaves the arguments before it unassigned.
+    """
+    return str(context.params.get("problem") or next(iter(context.args), ""))
+
+
 def complete_variant(context: typer.Context, incomplete: str) -> list[str]:
     """Return the variants of the problem on the command line that start with `incomplete`."""
     from cd4ml.base.settings import load_settings
 
     try:
-        folder = load_settings().root / "params" / str(context.params.get("problem", ""))
+        folder = load_settings().root / "params" / read_problem(context)
         return sorted(path.stem for path in folder.glob("*.yaml") if path.stem.startswith(incomplete))
     except Cd4mlError:
         return []
@@ -43,7 +51,7 @@ def complete_run(context: typer.Context, incomplete: str) -> list[str]:
     from cd4ml.delivery.record import list_runs
 
     try:
-        runs = Path(load_settings().run_store) / "runs" / str(context.params.get("problem", ""))
+        runs = Path(load_settings().run_store) / "runs" / read_problem(context)
         return [name for name in reversed(list_runs(runs)) if name.startswith(incomplete)]
     except Cd4mlError:
         return []

@@ -18,7 +18,7 @@ import typer
 from ..base.errors import Cd4mlError
 from .console import Progress, make_table, show_result
 from .delivery import WhyOption, read_clock
-from .options import JsonOption, ProblemArgument
+from .options import JsonOption, ProblemArgument, read_problem
 from .publish import KeepOption, PruneOption, YesOption, prune_releases, show_prune
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def complete_release(context: typer.Context, incomplete: str) -> list[str]:
     from cd4ml.delivery.release import list_releases
 
     try:
-        found = list_releases(Store(load_settings().release_store), str(context.params.get("problem", "")))
+        found = list_releases(Store(load_settings().release_store), read_problem(context))
         return [str(one.version) for one in reversed(found) if str(one.version).startswith(incomplete)]
     except Cd4mlError:
         return []
