@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Task', 'Section', 'PrepareParams', 'TrainParams', 'EvaluateParams', 'ActParams', 'MonitorParams', 'Params', 'Return',
-           'Problem', 'check_problem', 'list_problems', 'find_problem']
+           'Problem', 'check_problem', 'find_contracts', 'check_columns', 'list_problems', 'find_problem']
 
 # %% ../../nbs/model/00_problem.ipynb #110a8502
 import datetime
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..base.errors import Cd4mlError, suggest_name
+from ..base.errors import Cd4mlError, DataError, suggest_name
 from ..data.catalog import Dataset
 
 if TYPE_CHECKING:
@@ -197,6 +197,27 @@ def check_problem(problem: Problem) -> Problem:
         raise Cd4mlError(f"Problem '{problem.name}' has features it must not use", got=reasons,
                          where=f"problems/{problem.name}", fix="Remove them from `features`")
     return problem
+
+# %% ../../nbs/model/00_problem.ipynb #e41f7b05
+def find_contracts(problem: Problem) -> "Mapping[str, DataFrameSchema]":
+    """Return the contracts of `problem` by dataset, and "rows"; raise `DataError` if one of them is missing."""
+    contracts = problem.contracts()
+    if lacking := [name for name in (*(one.name for one in problem.datasets), "rows") if name not in contracts]:
+        raise DataError(f"Problem '{problem.name}' lacks contracts", where=f"problems/{problem.name}",
+                        expected="one of each dataset, and of the prepared rows as \"rows\"",
+                        got=f"none of {', '.join(lacking)}", fix="Add them to what its `contracts` returns")
+    return contracts
+
+
+def check_columns(problem: Problem, rows: "pd.DataFrame") -> None:
+    """Raise `DataError` unless the prepared `rows` have every column that `problem` names, with the nearest names."""
+    named = [("target", (problem.target,)), ("features", problem.features), ("slices", problem.slices),
+             ("unit", (problem.unit,) if problem.unit else ())]
+    missing = [(kind, name) for kind, names in named for name in names if name not in rows.columns]
+    if missing:
+        raise DataError(f"The prepared rows lack columns that problem '{problem.name}' names",
+                        where=f"problems/{problem.name}", got=", ".join(f"{kind}: {name!r}" for kind, name in missing),
+                        fix=suggest_name(missing[0][1], map(str, rows.columns), "Columns"))
 
 # %% ../../nbs/model/00_problem.ipynb #bfe203af
 def list_problems(package: str = "cd4ml") -> list[str]:

@@ -1,11 +1,13 @@
 """A problem that cannot be used is told with its file and line."""
 
 import importlib
+from dataclasses import replace
 
+import pandas as pd
 import pytest
 
-from cd4ml.base.errors import Cd4mlError
-from cd4ml.model.problem import find_problem
+from cd4ml.base.errors import Cd4mlError, DataError
+from cd4ml.model.problem import check_columns, find_contracts, find_problem
 
 
 @pytest.fixture
@@ -40,3 +42,20 @@ def test_an_unknown_task_is_told_with_the_nearest(package):
                                         "PROBLEM = replace(one, name='weather', task='regresion')\n")
     with pytest.raises(Cd4mlError, match=r"unknown task 'regresion'.*Did you mean 'regression'"):
         find_problem("weather", "workbench")
+
+
+def test_a_dataset_without_a_contract_is_refused():
+    iris = find_problem("iris")
+    assert {*find_contracts(iris)} == {"iris", "rows"}
+    with pytest.raises(DataError, match=r"none of iris\."):
+        find_contracts(replace(iris, contracts=lambda: {"rows": None}))
+    with pytest.raises(DataError, match=r"none of rows\."):
+        find_contracts(replace(iris, contracts=lambda: {"iris": None}))
+
+
+def test_columns_that_no_row_has_are_all_told_before_a_model_is_trained():
+    iris = replace(find_problem("iris"), unit="garden", slices=("specie",))
+    rows = pd.DataFrame(columns=[*iris.features, "species"])
+    with pytest.raises(DataError, match=r"slices: 'specie', unit: 'garden'.*Did you mean 'species'"):
+        check_columns(iris, rows)
+    check_columns(replace(iris, unit=None, slices=("species",)), rows)
