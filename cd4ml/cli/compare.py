@@ -116,7 +116,7 @@ def write_changes(console: "Console", problem: str, changes: "Changes") -> None:
     commit = [changes.commit] if changes.commit.before != changes.commit.after else []
     plain = [(one.name, _spell(one.before), _spell(one.after)) for one in (*changes.params, *changes.data)]
     tables: list[tuple[tuple[str, ...], Sequence[Sequence[object]]]] = [
-        (("rule", *heads), tell_rules(changes)), (("metric", *heads, "on the same rows"), tell_metrics(changes)),
+        (("rule", *heads), tell_rules(changes)), (("metric", *heads, "gain on the same rows"), tell_metrics(changes)),
         (("parameter or data", *heads), plain), (("feature that moved", "stability index", "missing"), moved),
         (("environment", *heads), [(one.name, _spell(one.before), _spell(one.after))
                                    for one in (*changes.environment, *commit)])]

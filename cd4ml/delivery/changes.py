@@ -198,7 +198,7 @@ def render_metrics(changes: Changes, heads: Sequence[str]) -> str:
     metrics = [replace(one, name=name_metric(one.name)) for one in changes.metrics]
     if not changes.differences:
         return render_table(metrics, ("Metric", *heads))
-    return render_rows(tell_metrics(changes), ("Metric", *heads, "Difference on the same rows"), "number") + (
+    return render_rows(tell_metrics(changes), ("Metric", *heads, "Gain on the same rows"), "number") + (
         '<p class="note">More than 0 is better; in brackets the one-sided bounds that the gate judged.</p>')
 
 # %% ../../nbs/delivery/82_changes.ipynb #2a64cf1f

@@ -78,11 +78,11 @@ def list_parts(changes: Changes) -> list[Part]:
     told, moved = tell_drift(changes)
     rules, metrics = ([[escape_text(text) for text in row] for row in rows]
                       for rows in (tell_rules(changes), tell_metrics(changes)))
-    commit = [changes.commit] if changes.commit.before or changes.commit.after else []
+    commit = [changes.commit] if changes.commit.before != changes.commit.after else []
     drift = make_table("features that moved", "Drift", ("Feature", "Stability index", "Missing"),
                        [(quote_value(name), *map(escape_text, rest)) for name, *rest in moved])
     parts = [make_table("rules", "Decision", ("Rule", *heads), rules),
-             make_table("metrics", "Metrics", ("Metric", *heads, "Difference on the same rows"), metrics),
+             make_table("metrics", "Metrics", ("Metric", *heads, "Gain on the same rows"), metrics),
              _list_changes("parameters", "Parameters", heads, changes.params),
              _list_changes("entries of the data", "Data", heads, changes.data),
              Part(drift.noun, drift.head.replace("\n\n|", f"\n\n{escape_text(told)}\n\n|", 1), drift.entries),
