@@ -58,11 +58,15 @@ def connect_mlflow(settings: Settings) -> Any:
 # %% ../../nbs/delivery/10_tracking.ipynb #539f989f
 def _create_database(settings: Settings) -> None:
     path = Path(settings.tracking_uri.removeprefix("sqlite:///"))
-    if not settings.tracking_uri.startswith("sqlite:///") or path.exists():
+    if not settings.tracking_uri.startswith("sqlite:///"):
         return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    exists = path.exists()
+    with open(path if exists else f"{path}.part", "ab"):  # where nothing can be written, MLflow tries for 100 s
+        if exists:
+            return
     import mlflow
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f"{path.name}.part*"):
         left.unlink()
     draft = f"{settings.tracking_uri}.part"

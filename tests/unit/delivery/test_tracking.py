@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -123,3 +124,15 @@ def test_an_address_that_does_not_work_is_named_without_its_password(settings, u
     with pytest.raises(StoreError, match="MLflow cannot be used") as caught:
         connect_mlflow(broken)
     assert "secret" not in str(caught.value)
+
+
+def test_a_database_that_nobody_can_write_is_told_without_asking_mlflow_which_tries_for_long(settings, monkeypatch):
+    import mlflow
+
+    def refuse(*_):
+        raise AssertionError("MLflow was asked")
+
+    monkeypatch.setattr(mlflow, "MlflowClient", refuse)
+    Path(settings.tracking_uri.removeprefix("sqlite:///")).mkdir(parents=True)  # a folder is no file, for root neither
+    with pytest.raises(StoreError, match="MLflow cannot be used"):
+        connect_mlflow(settings)
