@@ -1,11 +1,13 @@
 """Shared fixtures. A test whose server is missing is skipped by name; CD4ML_NO_SKIP=1 makes every skip a failure."""
 
+import functools
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -91,6 +93,15 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     return report
 
 
+@functools.cache
+def make_database() -> "tempfile.TemporaryDirectory[str]":
+    """Return a folder with an empty `mlflow.db`: MLflow needs seconds to make one, and every workbench needs one."""
+    folder = tempfile.TemporaryDirectory(prefix="cd4ml-mlflow-")
+    code = "import mlflow, sys; mlflow.MlflowClient(sys.argv[1], sys.argv[1]).search_experiments(max_results=1)"
+    subprocess.run([sys.executable, "-c", code, f"sqlite:///{folder.name}/mlflow.db"], check=True, capture_output=True)
+    return folder
+
+
 class Workbench:
     """A workbench of its own in a temporary folder, driven by the command as a user would."""
 
@@ -101,6 +112,8 @@ class Workbench:
         shutil.copytree(ROOT / "params", folder / "params")
         for name in ("settings.ini", "pyproject.toml", "requirements.lock"):
             shutil.copy(ROOT / name, folder / name)
+        (folder / ".cd4ml").mkdir()
+        shutil.copy(f"{make_database().name}/mlflow.db", folder / ".cd4ml")
 
     def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
         """Start `cd4ml words` in the workbench and return the process."""

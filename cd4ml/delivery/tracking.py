@@ -131,8 +131,10 @@ def _create_experiment(client: Any, settings: Settings, problem: str) -> str:
     place = (Path(settings.run_store) / "artifacts" / problem).as_uri() if is_local else None
     try:
         return client.create_experiment(problem, artifact_location=place)
-    except MlflowException:
-        return client.get_experiment_by_name(problem).experiment_id
+    except MlflowException:  # another process made it meanwhile, or it cannot be made
+        if (found := client.get_experiment_by_name(problem)) is None:
+            raise
+        return found.experiment_id
 
 # %% ../../nbs/delivery/10_tracking.ipynb #90e64712
 @dataclass(frozen=True)

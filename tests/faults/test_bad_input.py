@@ -16,7 +16,7 @@ def test_a_misspelt_parameter_is_named_with_its_line_before_anything_runs(workbe
     code, out, err = workbench.call("run", "iris")
     assert (code, out) == (2, "")
     assert "Unknown parameter 'sead' for step 'train' (params/iris/default.yaml:3). Did you mean 'seed'?" in err
-    assert not (workbench.folder / ".cd4ml").exists()
+    assert not (workbench.folder / ".cd4ml/steps").exists()
 
 
 def test_wrong_types_and_ranges_are_said_at_once(workbench):
