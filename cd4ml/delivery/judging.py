@@ -16,6 +16,7 @@ from typing import Any
 from ..base.errors import ParameterError, StepError, suggest_name
 from ..base.settings import Settings
 from ..base.store import Store
+from .history import find_champion
 from .ledger import HoldoutUse, Use, count_use
 from .provenance import read_who
 from .record import Run, StepRun, list_runs, read_run
@@ -86,7 +87,7 @@ def judge_run(order: Order, run: Run, now: dt.datetime) -> Verdict:
     """
     settings, problem = order.settings, order.problem.name
     store, results = Store(settings.release_store), _read_trained(order, run)
-    rival = find_rival(store, problem, results)
+    rival = find_rival(store, problem, results, find_champion(store, problem))
     signed = Use(results["holdout"].sha256, results["model"].sha256, now.isoformat(timespec="seconds"),
                  read_who(os.environ), run.run_id, run.variant)
     ready = replace(order, steps=("evaluate",), find_champion=lambda known: rival)

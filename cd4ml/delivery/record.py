@@ -51,6 +51,7 @@ class Run:
     report: str = ""
     mlflow_run: str = ""
     mlflow_model: str = ""
+    other_rules: tuple[str, ...] = ()  # by what it was judged that is not of the parameter files of the workbench
     words: str = ""  # sha256 of the step notebooks' sources, with which the pages were made
 
     def to_dict(self) -> dict[str, Any]:
@@ -84,7 +85,8 @@ def read_run(runs: Path, run_id: str) -> Run:
         if fields.pop("format") != 1:
             raise ValueError("unknown format")
         steps = tuple(StepRun(**step) for step in fields.pop("steps"))
-        return Run(**fields | {"steps": steps, "provenance": Provenance(**fields["provenance"])})
+        return Run(**fields | {"steps": steps, "provenance": Provenance(**fields["provenance"]),
+                               "other_rules": tuple(fields.get("other_rules", ()))})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StepError(f"Run {run_id!r} cannot be read", where=str(path), expected="a run of format 1",
                         fix=suggest_name(run_id, list_runs(runs)[-20:])) from error

@@ -363,12 +363,11 @@ def sign_release(store: Store, problem: str, version: int) -> None:
     store.write(f"{release.folder}/signature.json", sign_manifest(release.to_json(), key))
 
 # %% ../../nbs/delivery/80_release.ipynb #1827c460
-def find_rival(store: Store, problem: str, results: Mapping[str, Result]) -> Result | None:
-    """Return the champion's model as an input for the evaluation of `results`, or none before the first release.
+def find_rival(store: Store, problem: str, results: Mapping[str, Result], version: int | None) -> Result | None:
+    """Return what `results` are judged against while release `version` serves, as an input of the evaluation, or none.
 
     The champion itself, asked again, is held against what it was held against before: never against itself.
     """
-    version = find_champion(store, problem)
     if version is None:
         return None
     champion = read_release(store, problem, version)
@@ -380,8 +379,8 @@ def find_rival(store: Store, problem: str, results: Mapping[str, Result]) -> Res
 
 def watch_champion(order: Order) -> Order:
     """Return `order` with the champion of the release store as the model to compare with."""
-    store = Store(order.settings.release_store)
-    return replace(order, find_champion=lambda results: find_rival(store, order.problem.name, results))
+    store, problem = Store(order.settings.release_store), order.problem.name
+    return replace(order, find_champion=lambda known: find_rival(store, problem, known, find_champion(store, problem)))
 
 
 def read_rival(store: Store, problem: str, version: int) -> Result:

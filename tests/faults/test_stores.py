@@ -137,7 +137,7 @@ def test_whichever_call_fails_nothing_is_lost_and_the_next_try_goes_on(flaky, se
         FlakyFiles.pseudo_dirs[:] = [""]
         for _ in range(3):
             keep_release(flaky)
-        roll_back(settings, "toy", 1, Wish(NOW))
+        roll_back(settings, "toy", 1, Wish(NOW, why="test"))
         kept = {1, 3} if action == "prune" else {1, 2, 3}
         new = 2 if action == "rollback" else 1
         FlakyFiles.countdown, FlakyFiles.is_silent = failing, is_silent
@@ -173,7 +173,7 @@ def test_whenever_the_disk_becomes_full_nothing_is_lost(tmp_path, settings, monk
                "rollback": lambda settings=settings: roll_back(settings, "toy", 2, Wish(NOW, why="test"))}[action]
         for _ in range(3):
             keep_release(store)
-        roll_back(settings, "toy", 1, Wish(NOW))
+        roll_back(settings, "toy", 1, Wish(NOW, why="test"))
 
         def fill(file, left=left):
             left[0] -= 1
@@ -206,9 +206,9 @@ def test_a_rollback_and_a_prune_at_once_leave_a_champion_that_is_whole(tmp_path,
         store = Store(settings.release_store)
         for _ in range(3):
             keep_release(store)
-        roll_back(settings, "toy", 1, Wish(NOW))
+        roll_back(settings, "toy", 1, Wish(NOW, why="test"))
         with ThreadPoolExecutor(2) as pool:
-            moved = pool.submit(roll_back, settings, "toy", 2, Wish(NOW))
+            moved = pool.submit(roll_back, settings, "toy", 2, Wish(NOW, why="test"))
             pruned = pool.submit(prune, store)
         assert pruned.exception() is None
         assert moved.exception() is None or isinstance(moved.exception(), ReleaseError | StoreError)
@@ -222,10 +222,10 @@ def test_a_clock_that_jumps_changes_no_order(tmp_path, settings, when):
     store, jump = Store(settings.release_store), jump.replace(tzinfo=dt.UTC)
     for _ in range(3):
         keep_release(store)
-    roll_back(settings, "toy", 1, Wish(NOW))
-    roll_back(settings, "toy", 2, Wish(jump))
+    roll_back(settings, "toy", 1, Wish(NOW, why="test"))
+    roll_back(settings, "toy", 2, Wish(jump, why="test"))
     assert find_champion(store, "toy") == 2
-    roll_back(settings, "toy", 1, Wish(NOW))
+    roll_back(settings, "toy", 1, Wish(NOW, why="test"))
     assert [event.version for event in read_history(store, "toy")] == [1, 2, 1]
     _claim_version(store, "toy", jump)
     store.write("toy/4/params.json", b"{}")  # a release that is being written by whoever has that clock
@@ -327,20 +327,25 @@ def test_of_two_promotes_at_once_both_are_in_the_history_and_the_last_one_serves
 
 
 @pytest.mark.slow
-def test_two_releases_that_promote_at_once_are_both_whole_and_both_in_the_history(released):
+def test_two_releases_that_promote_at_once_are_both_whole_and_one_that_is_too_late_is_told(released):
     store = Store(str(released.folder / "releases"))
     known = {one.version for one in list_releases(store, "iris")}
     makers = [released.start("release", "iris", "-p", f"train.C={c}", "--promote", "--why", "at once", "--json")
               for c in (0.31, 0.32)]
-    made = set()
+    promoted = set()
     for maker in makers:
         out, err = maker.communicate(timeout=600)
-        assert maker.returncode == 0, err
-        made.add(json.loads(out)["version"])
-    assert len(made - known) == 2
+        assert maker.returncode in (0, 2), err
+        if maker.returncode == 0:
+            promoted.add(json.loads(out)["version"])
+        else:  # it was not held against the other one
+            assert "became the champion meanwhile" in err
+    made = {one.version for one in list_releases(store, "iris")} - known
+    assert len(made) == 2
     history = read_history(store, "iris")
-    assert {event.version for event in history[-2:]} == made
-    assert history[-1].previous == history[-2].version
+    assert promoted
+    assert {event.version for event in history if event.version in made} == promoted
+    assert history[-1].version in promoted
     look(released, history[-1].version)
     released.call_json("rollback", "iris", "1")
 

@@ -37,7 +37,7 @@ def bench(shared_workbench, root):
     run_git(folder, *SIGNED, "commit", "--quiet", "-m", "first")
     assert shared_workbench.call_json("release", "iris")["promoted"]
     own = ("-p", "train.C=0.8", "-p", "evaluate.rules=[{metric: accuracy, margin: 0.2}]")
-    assert shared_workbench.call_json("release", "iris", *own, "--promote")["version"] == 2
+    assert shared_workbench.call_json("release", "iris", *own, "--promote", "--why", "wider")["version"] == 2
     problem.write_text(source.replace("C=params.C,", "C=params.C * 0.001,"))
     (folder / "params" / "iris" / "default.yaml").write_text("train:\n  C: 0.001\n")
     shared_workbench.edit_notebook("train", lambda notebook: notebook["cells"].clear())

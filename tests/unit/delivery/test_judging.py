@@ -10,7 +10,7 @@ import pytest
 from cd4ml.base.errors import ParameterError, StepError
 from cd4ml.base.fingerprint import hash_bytes
 from cd4ml.base.store import Store
-from cd4ml.delivery.history import Event, add_event
+from cd4ml.delivery.history import Event, add_event, find_champion
 from cd4ml.delivery.judging import find_run, judge_run
 from cd4ml.delivery.manifest import Release
 from cd4ml.delivery.provenance import Provenance
@@ -96,7 +96,7 @@ def test_the_rival_is_the_champion_of_today(settings):
     def ask(model):
         results = {"model": Result("model", "model", hash_bytes(model.encode())),
                    "holdout": Result("holdout", "frame", "h")}
-        rival = find_rival(store, "iris", results)
+        rival = find_rival(store, "iris", results, find_champion(store, "iris"))
         return rival and rival.about["release"]
 
     assert ask("m1") is None

@@ -105,4 +105,4 @@ def test_a_champion_whose_bundle_is_gone_is_said_by_its_number(store):
     add_event(store, "toy", make_event(2))
     results = {name: Result(name, "model", "0" * 64) for name in ("model", "holdout")}
     with pytest.raises(ReleaseError, match="There is no release 2 of 'toy'"):
-        find_rival(store, "toy", results)
+        find_rival(store, "toy", results, 2)
