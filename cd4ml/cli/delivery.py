@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['PromoteOption', 'WhyOption', 'OldOption', 'MARKS', 'place_order', 'read_clock', 'run', 'deliver', 'show_explanations',
-           'release', 'attach_old', 'write_outcome', 'write_objections']
+           'release', 'take_old', 'promote_old', 'write_promoted', 'write_outcome', 'write_objections']
 
 # %% ../../nbs/cli/10_delivery.ipynb #5ab355b1
 import datetime as dt
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -36,7 +36,8 @@ from cd4ml.cli.publish import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cd4ml.delivery.promotion import Outcome
+    from cd4ml.base.settings import Settings
+    from cd4ml.delivery.promotion import Outcome, Wish
     from cd4ml.delivery.record import Run
     from cd4ml.delivery.memory import Question
     from cd4ml.delivery.steps import Order
@@ -104,10 +105,10 @@ def show_explanations(order: "Order", as_json: bool) -> None:
                 lambda console: console.print(make_table("", ["step", "", "because"], rows)))
 
 # %% ../../nbs/cli/10_delivery.ipynb #ed6ec30e
-PromoteOption = Annotated[bool, typer.Option("--promote", help="Make an experiment that passed the champion.")]
+PromoteOption = Annotated[bool, typer.Option("--promote", help="Make it the champion, also if it is an experiment.")]
 WhyOption = Annotated[str, typer.Option("--why", help="The reason, kept in the history.")]
-OldOption = Annotated[int | None, typer.Option("--version", help="With --archive, --tag or --publish: run nothing, "
-                                                          "take this release.")]
+OldOption = Annotated[int | None, typer.Option("--version", help="With --promote, --archive, --tag or --publish: run "
+                                                          "nothing, take this release.")]
 
 # %% ../../nbs/cli/10_delivery.ipynb #c2bd9b01
 def release(problem: ProblemArgument, params: VariantOption = "default", override: OverrideOption = None,
@@ -117,13 +118,14 @@ def release(problem: ProblemArgument, params: VariantOption = "default", overrid
     """Run, judge and bundle; promote what passes on its default parameters. Exit code 1 if the gate says no.
 
     Examples: cd4ml release flights · cd4ml release flights --params wider --promote --why "more trees" ·
-    cd4ml release flights --archive flights.zip · cd4ml release flights --tag --publish folder:/srv/releases
+    cd4ml release flights --version 4 --promote · cd4ml release flights --archive flights.zip ·
+    cd4ml release flights --tag --publish folder:/srv/releases
     """
     from cd4ml.delivery.promotion import Wish, release_problem
 
     wish = Attachments(archive, tag, publish)
     if version is not None:
-        attach_old(problem, version, wish, as_json)
+        take_old(problem, version, wish, Wish(read_clock(), promote, why), as_json)
         return
     with Progress() as progress:
         order = place_order(problem, params, override, force, progress)
@@ -143,21 +145,41 @@ def release(problem: ProblemArgument, params: VariantOption = "default", overrid
         raise typer.Exit(1)
 
 # %% ../../nbs/cli/10_delivery.ipynb #87db91f0
-def attach_old(problem: str, version: int, wish: Attachments, as_json: bool) -> None:
-    """Give release `version`, which is there already, what is wished for, and say so."""
+def take_old(problem: str, version: int, wish: Attachments, move: "Wish", as_json: bool) -> None:
+    """Promote release `version`, which is there already, give it what is wished for, and say so."""
     from cd4ml.base.errors import Cd4mlError
     from cd4ml.base.settings import load_settings
 
-    if wish == Attachments(None, False, ""):
+    if wish == Attachments(None, False, "") and not move.promote:
         raise Cd4mlError("What is to be done with it was not said", where="--version",
-                         expected="--archive FILE, --tag or --publish TARGET")
+                         expected="--promote, --archive FILE, --tag or --publish TARGET")
     settings = load_settings()
     wish.check(settings)
+    moved = promote_old(settings, problem, version, move) if move.promote else {}
+    if moved and not as_json:
+        write_promoted(get_console(), version, moved)
     done, trouble = attach_release(settings, problem, version, wish)
     if trouble:
         raise trouble
-    answer = {"problem": problem, "version": version, **done}
+    answer = {"problem": problem, "version": version, **moved, **done}
     show_result(as_json, answer, lambda console: write_attached(console, done))
+
+# %% ../../nbs/cli/10_delivery.ipynb #a61c07d4
+def promote_old(settings: "Settings", problem: str, version: int, move: "Wish") -> dict[str, Any]:
+    """Make release `version` the champion, let MLflow follow, and return what became of it."""
+    from cd4ml.delivery.promotion import follow_champion, promote_release
+
+    event = promote_release(settings, problem, version, move)
+    return {"promoted": True, "moved": event is not None, "event": event and event.to_dict(),
+            "warning": follow_champion(settings, problem) if event else ""}
+
+
+def write_promoted(console: "Console", version: int, moved: dict[str, Any]) -> None:
+    """Write what became of a promotion of release `version`."""
+    words = f": {moved['event']['why']}" if moved["event"] else " already"
+    console.print(f"promoted:  release {version} is the champion{words}", markup=False)
+    if moved["warning"]:
+        console.print(f"warning:   {moved['warning']}", markup=False)
 
 # %% ../../nbs/cli/10_delivery.ipynb #cf1ac0e7
 def write_outcome(console: "Console", outcome: "Outcome", variants: list[str]) -> None:

@@ -65,3 +65,16 @@ def test_what_cannot_be_done_is_explained(workbench, words):
     assert code == 2
     assert err.startswith("error: ")
     assert "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_a_finished_release_is_promoted_by_its_number(workbench, packed):
+    workbench.call_json("unpack", str(packed))
+    said = workbench.call_json("release", "iris", "--version", "1", code=2)
+    assert "--promote" in said["expected"]
+    code, out, _ = workbench.call("release", "iris", "--version", "1", "--promote", "--why", "see [/docs/why]")
+    assert code == 0
+    assert out.startswith("promoted:  release 1 is the champion: see [/docs/why]")
+    again = workbench.call_json("release", "iris", "--version", "1", "--promote")
+    assert (again["promoted"], again["moved"], again["event"]) == (True, False, None)
+    assert workbench.call_json("releases", "iris")["champion"] == 1
