@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def write_run(console: "Console", run: "Run") -> None:
     """Write what became of a run."""
     cached = all(step.status == "cached" for step in run.steps)
-    console.print(f"\n[bold]{run.problem}[/] run {run.run_id}" + (" (nothing changed since)" if cached else ""))
+    console.print(f"\n{run.problem}", style="bold", end="")
+    console.print(f" run {run.run_id}" + (" (nothing changed since)" if cached else ""))
     console.print(make_table("", ["metric", "value", "interval"], list_metrics(run)))
     console.print(f"gate:   {run.decision.get('status', 'not judged')}")
     console.print(f"report: {shorten_path(run.report)}")

@@ -29,7 +29,7 @@ def show_rows(words: str) -> Iterator[Callable[[int, int | None], None]]:
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=get_console(stderr=True), transient=True) as bar:
         task = bar.add_task(words, total=None)
         yield lambda done, rows: bar.update(task, completed=done, total=rows)

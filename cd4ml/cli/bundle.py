@@ -91,16 +91,18 @@ def describe_examinations(problem: str, found: "list[Examination]", history: dic
 def write_examinations(console: "Console", problem: str, found: "list[Examination]", history: dict[str, str]) -> None:
     """Write a line for each release, and one for each fault."""
     for one in found:
-        words = "[red]✘ damaged[/]" if one.faults else f"[green]✔ whole[/], {one.files} files"
-        console.print(f"release {one.version}: {words}, signature: {one.signature}")
+        mark, colour = ("✘ damaged", "red") if one.faults else ("✔ whole", "green")
+        console.print(f"release {one.version}: ", end="")
+        console.print(mark, style=colour, end="")
+        console.print(f"{'' if one.faults else f', {one.files} files'}, signature: {one.signature}")
         for path, fault in one.faults.items():
-            console.print(f"  {path}: {fault}", markup=False)
+            console.print(f"  {path}: {fault}")
     for path, fault in history.items():
-        console.print(f"{path}: {fault}", markup=False)
+        console.print(f"{path}: {fault}")
     if any(one.faults for one in found):
         console.print("A damaged release is not used. Restore it from an archive: cd4ml unpack FILE")
     if not found:
-        console.print(f"No releases of {problem} yet. Make the first: cd4ml release {problem}", markup=False)
+        console.print(f"No releases of {problem} yet. Make the first: cd4ml release {problem}")
 
 # %% ../../nbs/cli/13_bundle.ipynb #50c1ecc6
 ArchiveArgument = Annotated[Path, typer.Argument(help="A file that `cd4ml release --archive` wrote.")]
@@ -133,13 +135,13 @@ def write_unpacked(console: "Console", answer: dict[str, Any]) -> None:
     """Write what was unpacked, and what to type next."""
     problem, version = answer["problem"], answer["version"]
     words = "unpacked" if answer["is_new"] else "is here already, whole"
-    console.print(f"release {version} of {problem} {words}: {shorten_path(answer['bundle'])}", markup=False)
+    console.print(f"release {version} of {problem} {words}: {shorten_path(answer['bundle'])}")
     console.print(f"decision:  {answer['decision']}")
     if answer["promoted"]:
         console.print(f"promoted:  release {version} is the champion\ntry next:  cd4ml serve {problem}")
     else:
         console.print(f"try next:  cd4ml unpack FILE --promote --why … makes it the champion here · "
-                      f"cd4ml verify {problem} {version}", markup=False)
+                      f"cd4ml verify {problem} {version}")
 
 # %% ../../nbs/cli/13_bundle.ipynb #2d8c1f7f
 def make_champion(settings: "Settings", problem: str, version: int, why: str) -> None:

@@ -81,7 +81,7 @@ def compare(problem: ProblemArgument, before: SubjectArgument = "", after: Subje
         print(text)
     else:
         write_atomic(output.absolute(), f"{text.rstrip()}\n".encode())
-        get_console(stderr=True).print(f"{form.value}: {output}", markup=False)
+        get_console(stderr=True).print(f"{form.value}: {output}")
 
 # %% ../../nbs/cli/16_compare.ipynb #f47316e8
 def render_form(problem: str, pair: "tuple[Subject, Subject]", changes: "Changes", form: Form) -> str:
@@ -99,7 +99,8 @@ def render_form(problem: str, pair: "tuple[Subject, Subject]", changes: "Changes
     from rich.console import Console
 
     page = io.StringIO()
-    write_changes(Console(file=page, highlight=False, soft_wrap=True, width=200, no_color=True), problem, changes)
+    console = Console(file=page, highlight=False, markup=False, emoji=False, soft_wrap=True, width=200, no_color=True)
+    write_changes(console, problem, changes)
     return page.getvalue()
 
 # %% ../../nbs/cli/16_compare.ipynb #ff538aa2
@@ -108,10 +109,10 @@ def write_changes(console: "Console", problem: str, changes: "Changes") -> None:
     from cd4ml.delivery.changes import summarise_changes, tell_drift, tell_metrics, tell_rules
 
     heads = (changes.before or "before", changes.after)
-    console.print(f"{problem}: {heads[0]} → {heads[1]}", markup=False, style="bold")
-    console.print(summarise_changes(changes), markup=False)
+    console.print(f"{problem}: {heads[0]} → {heads[1]}", style="bold")
+    console.print(summarise_changes(changes))
     for note in changes.notes:
-        console.print(f"note: {note}", markup=False)
+        console.print(f"note: {note}")
     told, moved = tell_drift(changes)
     commit = [changes.commit] if changes.commit.before != changes.commit.after else []
     plain = [(one.name, _spell(one.before), _spell(one.after)) for one in (*changes.params, *changes.data)]
@@ -122,13 +123,13 @@ def write_changes(console: "Console", problem: str, changes: "Changes") -> None:
                                    for one in (*changes.environment, *commit)])]
     for columns, rows in tables:
         if columns[0] == "feature that moved" and told:
-            console.print(told, markup=False)
+            console.print(told)
         if rows:
             console.print(make_table("", columns, rows))
     for cell in changes.cells:
-        console.print(f"{cell.notebook}: cell {cell.cell} {cell.kind}", markup=False, style="bold")
+        console.print(f"{cell.notebook}: cell {cell.cell} {cell.kind}", style="bold")
         for line in cell.diff.split("\n"):
-            console.print(f"  {line}", markup=False, style={"+": "green", "-": "red"}.get(line[:1], ""))
+            console.print(f"  {line}", style={"+": "green", "-": "red"}.get(line[:1], ""))
 
 
 def _spell(value: object) -> str:

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 # %% ../../nbs/cli/00_console.ipynb #62af4d67
 def get_console(stderr: bool = False) -> "Console":
-    """Return a console that writes plain lines of full length where there is no terminal."""
+    """Return a console that takes texts as they are, and writes lines of full length where there is no terminal."""
     from rich.console import Console
 
-    console = Console(stderr=stderr, highlight=False, soft_wrap=True)
+    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = 200
     return console

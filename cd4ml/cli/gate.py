@@ -13,7 +13,7 @@ import typer
 
 from .answer import shorten_path
 from .console import Progress, make_table, show_result
-from .delivery import MARKS, place_order, read_clock
+from .delivery import COLOURS, MARKS, place_order, read_clock
 from .options import JsonOption, OverrideOption, ProblemArgument, RunArgument, VariantOption
 
 if TYPE_CHECKING:
@@ -64,13 +64,15 @@ def list_rule(result: "RuleResult") -> tuple[str, ...]:
 def write_verdict(console: "Console", verdict: "Verdict") -> None:
     """Write the decision, a line for each rule, and what it rests on."""
     run, decision, use = verdict.run, verdict.decision, verdict.holdout_use
-    console.print(f"\n[bold]{run.problem}[/] run {run.run_id}: {MARKS[decision.status]}")
+    console.print(f"\n{run.problem}", style="bold", end="")
+    console.print(f" run {run.run_id}: ", end="")
+    console.print(MARKS[decision.status], style=COLOURS[decision.status])
     console.print(make_table("", ["", "rule", "value", "bounds", "threshold", "rows", "reason"],
                              map(list_rule, decision.results)))
-    console.print(f"decision:  {decision.reason}", markup=False)
-    console.print(f"rules of:  {verdict.variant}", markup=False)
+    console.print(f"decision:  {decision.reason}")
+    console.print(f"rules of:  {verdict.variant}")
     rival = f"release {verdict.judged_against}" if verdict.judged_against else "none: there is no champion yet"
     console.print(f"champion:  {rival}")
     fault = f" ({use.fault})" if use.fault else ""
     console.print(f"holdout:   this is model {use.count} that was judged on {use.holdout[:16]}{fault}")
-    console.print(f"report:    {shorten_path(verdict.report)}", markup=False)
+    console.print(f"report:    {shorten_path(verdict.report)}")

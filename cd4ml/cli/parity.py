@@ -66,11 +66,12 @@ def write_agreement(console: "Console", found: "Agreement") -> None:
     from cd4ml.delivery.parity import count_rows
 
     asked = f"{count_rows(found.parity)} from {found.source}"
-    console.print(f"\n[bold]{found.problem}[/] release {found.version}: {asked}, beside the original (scikit-learn)")
+    console.print(f"\n{found.problem}", style="bold", end="")
+    console.print(f" release {found.version}: {asked}, beside the original (scikit-learn)")
     heads = ["", "implementation", "rows", "largest difference", "at most", "flipped", "refused", "stricter"]
     console.print(make_table("", heads, map(list_parity, found.parity.implementations)))
     for one in found.parity.implementations:
         if one.parting:
-            console.print(f"{one.name} first parts on {one.parting}", markup=False)
+            console.print(f"{one.name} first parts on {one.parting}")
     for name, why in found.absent.items():
-        console.print(f"{name}: not compared. {why}", markup=False)
+        console.print(f"{name}: not compared. {why}")

@@ -90,13 +90,12 @@ def write_attached(console: "Console", done: dict[str, Any]) -> None:
     """Write where the archive of a release is, which tag it has, and where it was published."""
     if path := done.get("archive"):
         size = Path(path).stat().st_size / 1e6
-        console.print(f"archive:   {shorten_path(path)}, {size:,.1f} MB; elsewhere: cd4ml unpack {Path(path).name}",
-                      markup=False)
+        console.print(f"archive:   {shorten_path(path)}, {size:,.1f} MB; elsewhere: cd4ml unpack {Path(path).name}")
     if tag := done.get("tag"):
         words = f"made; it is pushed by: {tag['push']}" if tag["is_new"] else "there already"
-        console.print(f"tag:       {tag['name']} {words}", markup=False)
+        console.print(f"tag:       {tag['name']} {words}")
     if where := done.get("published"):
-        console.print(f"published: {where}", markup=False)
+        console.print(f"published: {where}")
 
 # %% ../../nbs/cli/07_publish.ipynb #0b6bf076
 PruneOption = Annotated[bool, typer.Option("--prune", help="Show which old releases would go, and remove them.")]

@@ -85,7 +85,7 @@ class DayProgress:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         self.plan = plan
-        self.bar = Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(),
+        self.bar = Progress(TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn(),
                             console=get_console(stderr=True), disable=not get_console(stderr=True).is_terminal)
         self.task = self.bar.add_task("replay", total=(plan.until - plan.since).total_seconds())
 

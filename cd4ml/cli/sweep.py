@@ -136,7 +136,8 @@ def write_sweep(console: "Console", sweep: "Sweep") -> None:
     """Write the ranking, what the best one is worth, and what failed."""
     from cd4ml.model.selection import Selection, describe_selection
 
-    console.print(f"\n[bold]{sweep.problem}[/] sweep {sweep.sweep_id}: {len(sweep.variants)} variants")
+    console.print(f"\n{sweep.problem}", style="bold", end="")
+    console.print(f" sweep {sweep.sweep_id}: {len(sweep.variants)} variants")
     decisions = {one.name: one.decision for one in sweep.variants}
     if sweep.selection:
         selection = Selection.from_dict(sweep.selection)
@@ -145,11 +146,11 @@ def write_sweep(console: "Console", sweep: "Sweep") -> None:
                 for i, one in enumerate(selection.ranking, start=1)]
         console.print(make_table("", ["", "variant", selection.metric, "behind the best", "as good", "gate"], rows))
         for sentence in describe_selection(selection):
-            console.print(sentence, markup=False)
+            console.print(sentence)
     for one in sweep.failed:
-        console.print(f"[red]✘ failed[/] {one.name}: ", end="")
-        console.print(f"{one.error} See {shorten_path(one.report)}" if one.report else one.error, markup=False)
+        console.print("✘ failed ", style="red", end="")
+        console.print(f"{one.name}: {one.error}{f' See {shorten_path(one.report)}' if one.report else ''}")
     if sweep.selection:
         best = next(one for one in sweep.variants if one.name == selection.best.name)
         console.print(f"report:    {shorten_path(sweep.report)}")
-        console.print(f"try next:  {shlex.join(['cd4ml', 'release', sweep.problem, *best.words])}", markup=False)
+        console.print(f"try next:  {shlex.join(['cd4ml', 'release', sweep.problem, *best.words])}")

@@ -106,7 +106,7 @@ def write_releases(console: "Console", rows: list[dict[str, Any]], faults: list[
                       row["created"]))
     console.print(make_table("", ["", "version", "decision", "headline", "variant", "created"], cells))
     for fault in faults:
-        console.print(f"warning: {fault}", markup=False)
+        console.print(f"warning: {fault}")
 
 # %% ../../nbs/cli/14_undo.ipynb #8ce4f067
 def show_history(settings: "Settings", problem: str, at: str, as_json: bool) -> None:
@@ -147,7 +147,7 @@ def show_service(settings: "Settings", problem: str, at: str, as_json: bool) -> 
             lines.append(f"{word + ':':7}{event.at}, {what}")
     lines += [f"clocks: {found.doubt}"] if found.doubt else []
     show_result(as_json, {**found.to_dict(), "utc_assumed": is_assumed},
-                lambda console: console.print("\n".join(lines), markup=False))
+                lambda console: console.print("\n".join(lines)))
 
 # %% ../../nbs/cli/14_undo.ipynb #e8592dae
 VersionArgument = Annotated[int | None, typer.Argument(help="The release to go back to; the one that served before if "
@@ -250,7 +250,7 @@ def write_reproduction(console: "Console", done: "Reproduction") -> None:
     rows = [(marks[one.status], one.subject, one.released, one.again) for one in done.checks]
     console.print(make_table("", ["", "what", "released", "made again"], rows))
     patch = " and the changes that were not committed" if done.has_patch else ""
-    console.print(f"code:         {done.commit[:12]}{patch}", markup=False)
-    console.print(f"environment:  {done.environment}", markup=False)
-    console.print(f"not compared: {', '.join(done.left_out)}", markup=False)
-    console.print(f"result:       {done.problem} {done.summary} ({done.seconds:.0f} s)", markup=False)
+    console.print(f"code:         {done.commit[:12]}{patch}")
+    console.print(f"environment:  {done.environment}")
+    console.print(f"not compared: {', '.join(done.left_out)}")
+    console.print(f"result:       {done.problem} {done.summary} ({done.seconds:.0f} s)")

@@ -44,10 +44,10 @@ def site(open_page: Annotated[bool, typer.Option("--open", help="Open it in the 
 
 def write_site(console: "Console", built: "Site") -> None:
     """Write where the site is, what was made anew, and what is damaged in the release store."""
-    console.print(f"site: {built.home}", markup=False)
+    console.print(f"site: {built.home}")
     console.print(f"pages: {built.made} made, {built.kept} unchanged, {built.removed} removed")
     for fault in built.faults:
-        console.print(f"damaged: {fault}", markup=False)
+        console.print(f"damaged: {fault}")
     if built.faults:
         console.print("Restore what is damaged from a copy, or make the release anew; the rest of the site is built.")
 

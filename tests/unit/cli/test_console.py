@@ -9,8 +9,15 @@ import pytest
 from rich.console import Console
 
 from cd4ml.base.errors import Cd4mlError, ParameterError
+from cd4ml.cli.answer import write_run
+from cd4ml.cli.batch import tell_result
 from cd4ml.cli.console import Progress, get_console, make_table, show_error, show_result
+from cd4ml.cli.delivery import write_outcome
 from cd4ml.cli.main import main
+from cd4ml.delivery.promotion import Outcome
+from cd4ml.delivery.provenance import Provenance
+from cd4ml.delivery.record import Run, StepRun
+from cd4ml.production.batch import BatchResult
 
 LONG = "/a/very/long/path/" + "x" * 300
 
@@ -22,6 +29,21 @@ def test_a_table_is_not_cut_where_there_is_no_terminal(capsys):
     assert LONG in "".join(out.split()).replace("one", "")
     assert "[red]two[/]" in out, "texts are shown as they are"
     assert "\x1b" not in out
+
+
+def test_what_people_write_is_shown_as_it_is(capsys):
+    words = "see [/docs/why] and [jira-12], [red]not red[/] :bug:"
+    metrics = {"accuracy": {"value": 0.9, "low": 0.8, "high": 1.0}}
+    steps, provenance = (StepRun("train", "ran", 1.0, "", ""),), Provenance("", False, "", "3", "ada", "here")
+    run = Run("r [1]", "iris", "default", "", 1.0, steps, {}, provenance, metrics, {}, f"{words}.html")
+    outcome = Outcome("iris", 1, "fail", True, words, words, words, True, run, words)
+    done = BatchResult("iris", 1, 1, 1, 0, f"{words}.parquet", f"{words}.csv", 1.0)
+    get_console().print(words)
+    write_run(get_console(), run)
+    write_outcome(get_console(), outcome, [])
+    show_result(False, {}, lambda console: console.print(tell_result(done)))
+    out = capsys.readouterr().out
+    assert out.count(words) == 8, "each as often as it was given"
 
 
 def test_a_narrow_terminal_folds_and_loses_nothing():

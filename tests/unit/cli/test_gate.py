@@ -30,7 +30,7 @@ def make_verdict(status, *results):
 
 
 def show(write, value):
-    console = Console(file=io.StringIO(), width=200, color_system=None, soft_wrap=True)
+    console = Console(file=io.StringIO(), markup=False, width=200, color_system=None, soft_wrap=True)
     write(console, value)
     return console.file.getvalue()
 
