@@ -211,7 +211,7 @@ def _list_references(params: Any) -> tuple[str, ...]:
 def _refuse_secrets(bundle: Bundle, files: Mapping[str, bytes]) -> None:
     names = _list_references(bundle.run.params)
     redactor = Redactor(list_secrets({name: os.environ[name] for name in names if name in os.environ}, names))
-    if faulty := [path for path, data in files.items() if has_secret(data, redactor)]:
+    if faulty := [path for path, data in files.items() if has_secret(data, redactor, path)]:
         raise ReleaseError("Files of the release would hold a secret", where=", ".join(faulty), expected="none",
                            got=f"a value of {', '.join(name for name in names if name in os.environ)}",
                            fix="Run it again with --force, so that it is redacted; nothing was released")

@@ -142,7 +142,7 @@ def _check_name(step: Step, name: str) -> None:
 
 def _check_result(step: Step, name: str, write: Callable[[], bytes]) -> None:
     _check_name(step, name)
-    if step.redactor.pattern is not None and has_secret(write(), step.redactor):
+    if step.redactor.pattern is not None and has_secret(write(), step.redactor, name):
         raise StepError(f"The result {name!r} holds a secret", where=f"step '{step.name}'",
                         expected="results without the value of any secret parameter",
                         fix="Record what was done with it instead; nothing was kept")

@@ -162,7 +162,7 @@ def execute_briefed(work: Work, data_store: str, inputs: Mapping[str, Result]) -
 def _remove_secrets(folder: Path, redactor: Redactor) -> list[str]:
     """Remove what a notebook wrote into `folder` that holds a secret, and return the names."""
     files = [path for path in folder.rglob("*") if path.is_file()] if redactor.pattern else []
-    found = [path for path in files if has_secret(path.read_bytes(), redactor)]
+    found = [path for path in files if has_secret(path.read_bytes(), redactor, path.name)]
     for path in found:
         path.unlink()
     return [path.name for path in found]

@@ -1,4 +1,5 @@
 import base64
+import gzip
 import html
 import io
 import json
@@ -78,3 +79,47 @@ def test_bytes_are_searched_within_archives_within_archives():
     assert has_secret(outer.getvalue(), Redactor(["plain-0815"]))
     assert not has_secret(outer.getvalue(), Redactor(["plain-0816"]))
     assert has_secret(outer.getvalue()[:-9] + b"plain-0815", Redactor(["plain-0815"]))  # a damaged one
+
+
+def pack(**members):
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return made.getvalue()
+
+
+def encrypt(data):
+    """Return the archive `data` with the mark that its first member is encrypted, in both its headers."""
+    made = bytearray(data)
+    for head, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        made[made.index(head) + flags] |= 1
+    return bytes(made)
+
+
+DAMAGED = pack(first="x" * 999, second="plain-0815").replace(b"PK\x03\x04", b"PK\x03\x05", 1)
+
+
+@pytest.mark.parametrize(("data", "words"), [
+    (DAMAGED, "Bad magic number"), (encrypt(pack(first="x", second="plain-0815")), "password required"),
+    (gzip.compress(b"plain-0816" * 99)[:-20], "ended before"),
+])
+def test_what_of_an_archive_cannot_be_read_is_said_and_the_rest_is_searched(capsys, data, words):
+    assert not has_secret(data, Redactor(["plain-0817"]), "model.zip")
+    said = capsys.readouterr().err
+    assert said.startswith("warning: model.zip could not be searched for secrets: ")
+    assert words in said
+    assert has_secret(data, Redactor(["plain-0815"])) == (data[:2] == b"PK"), "the second member is whole"
+
+
+def test_an_archive_is_searched_within_bounds(capsys, monkeypatch):
+    monkeypatch.setattr("cd4ml.base.secrets.LARGEST", 1000)
+    redactor, deep = Redactor(["plain-0815"]), b"plain-0815"
+    assert not has_secret(pack(large="0" * 2000 + "plain-0815"), redactor)
+    assert "more than 0 MB unpacked" in capsys.readouterr().err
+    monkeypatch.undo()
+    for _ in range(3):
+        deep = pack(one=deep)
+    assert has_secret(deep, redactor)
+    assert not has_secret(pack(one=deep), redactor, "deep.zip")
+    assert "deep.zip could not be searched for secrets: more than 3 archives" in capsys.readouterr().err
