@@ -7,6 +7,7 @@ __all__ = ['READERS', 'write_atomic', 'LocalFiles', 'RemoteFiles', 'Store', 'lis
 
 # %% ../../nbs/base/40_store.ipynb #833be293
 import contextlib
+import errno
 import os
 import shutil
 import uuid
@@ -50,10 +51,12 @@ class LocalFiles:
         return (self.root / path).read_bytes()
 
     def write(self, path: str, data: bytes) -> None:
-        write_atomic(self.root / path, data)
+        with _keep_folders(self.root / path):
+            write_atomic(self.root / path, data)
 
     def create(self, path: str, data: bytes) -> bool:
-        return _link_new(self.root / path, data)
+        with _keep_folders(self.root / path):
+            return _link_new(self.root / path, data)
 
     def exists(self, path: str) -> bool:
         return (self.root / path).exists()
@@ -70,6 +73,24 @@ class LocalFiles:
     def delete(self, path: str) -> None:
         target = self.root / path
         shutil.rmtree(target) if target.is_dir() else target.unlink()
+
+
+@contextlib.contextmanager
+def _keep_folders(path: Path) -> Iterator[None]:
+    """Let a power cut not take back that a file is called `path`, nor the folders that were made for it."""
+    changed = [path.parent]
+    while not changed[-1].exists() and changed[-1] != changed[-1].parent:
+        changed.append(changed[-1].parent)
+    yield
+    for folder in changed:
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        except OSError as error:  # what some network file systems say of folders
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+                raise
+        finally:
+            os.close(handle)
 
 
 def _link_new(target: Path, data: bytes) -> bool:

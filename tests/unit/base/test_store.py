@@ -1,3 +1,4 @@
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -88,6 +89,19 @@ def test_folders_are_listed_without_what_lies_in_them_and_many_files_are_read_at
     assert dict(read_many(store, [*names, "p/41/x", "p/1"])) == {
         **{name: name.encode() for name in names}, "p/41/x": None, "p/1": None}
     assert dict(read_many(store, [])) == {}
+
+
+@pytest.mark.parametrize("verb", ["write", "create"])
+def test_what_a_store_has_told_outlasts_a_power_cut_with_all_its_folders(tmp_path, monkeypatch, verb):
+    target, synced, sync = tmp_path / "iris" / "history" / "000001.json", set(), os.fsync
+
+    def watch(handle):
+        synced.add((os.readlink(f"/proc/self/fd/{handle}"), target.exists()))
+        sync(handle)
+
+    monkeypatch.setattr("os.fsync", watch)
+    getattr(Store(str(tmp_path)), verb)("iris/history/000001.json", b"{}")
+    assert {(str(folder), True) for folder in (tmp_path, tmp_path / "iris", target.parent)} <= synced
 
 
 def test_a_file_address_is_a_folder_and_written_whole(tmp_path):
