@@ -1,7 +1,9 @@
+import re
+
 import pytest
 
 from cd4ml.base.errors import SettingsError
-from cd4ml.base.settings import KEYS, load_settings
+from cd4ml.base.settings import KEYS, OPTIONS, load_settings
 
 DEFAULTS = "\n".join(["[DEFAULT]", *(f"{key} = .cd4ml/{key}" for key in KEYS), "[local]", "[staging]",
                       "release_store = s3://${BUCKET}/releases", ""])
@@ -42,6 +44,26 @@ def test_what_is_wrong_is_named(bench, text, environ, message):
     with pytest.raises(SettingsError) as caught:
         load_settings(bench, environ=environ)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "meant"), [
+    ("CD4ML_RELEASE_STOR", "CD4ML_RELEASE_STORE"), ("CD4ML_RUNSTORE", "CD4ML_RUN_STORE"),
+    ("CD4ML_API_KEY", "CD4ML_API_KEYS"), ("CD4ML_KERNEL", "CD4ML_KERNELS"), ("CD4ML_REQUIRE_SIGNATURES",
+                                                                          "CD4ML_REQUIRE_SIGNATURE"),
+])
+def test_a_misspelt_variable_is_refused(bench, name, meant):
+    with pytest.raises(SettingsError, match=f"Unknown variable '{name}'.*Did you mean '{meant}'"):
+        load_settings(bench, environ={name: "x"})
+
+
+def test_variables_that_we_read_and_those_that_people_name_are_taken(bench, root):
+    code = "".join(path.read_text() for path in [*(root / "cd4ml").rglob("*.py"), root / "tests" / "conftest.py"])
+    places = {f"CD4ML_{key.upper()}" for key in (*KEYS, *OPTIONS)}
+    for name in {*re.findall(r"\bCD4ML_[A-Z_]*[A-Z]\b", code)} - places | {"CD4ML_MY_TOKEN", "CD4ML_S3_KEY"}:
+        load_settings(bench, environ={name: "local" if name == "CD4ML_ENV" else str(bench)})
+    own = (bench / "settings.ini").read_text() + "\n[remote]\nrun_store = ${CD4ML_OUR_RUN_STORE}\n"
+    (bench / "settings.ini").write_text(own)
+    load_settings(bench, environ={"CD4ML_OUR_RUN_STORE": "x"})
 
 
 def test_the_package_is_the_one_of_the_workbench(bench):
