@@ -42,8 +42,9 @@ def read_style() -> str:
 
 # %% ../../nbs/delivery/40_report.ipynb #416529e5
 def render_notebook(notebook: "nbformat.NotebookNode", origin: str = "") -> str:
-    """Return `notebook` as an HTML page without scripts and without any address that would be loaded.
+    """Return `notebook` as an HTML page that has no script and loads nothing; whatever its outputs hold, none is run.
 
+    Browsers keep to the page's Content-Security-Policy: only its own styles, and pictures that are within it.
     `origin` is the line above the title: which problem, which run.
     """
     from nbconvert import TemplateExporter
