@@ -17,6 +17,7 @@ _PARSING = threading.Lock()
 def parse_code(source: str) -> ast.Module:
     """Return the syntax tree of `source`; raise `SyntaxError` if it is no code."""
     with _PARSING:
+        # While somebody else's thread parses, Python 3.11 may fail: "AST constructor recursion depth mismatch".
         for _ in range(20):
             with contextlib.suppress(SystemError):
                 return ast.parse(source)
