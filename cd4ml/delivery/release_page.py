@@ -68,6 +68,7 @@ def describe_origin(release: Release, problem: Problem) -> dict[str, str]:
     against = f"release {release.judged_against}" if release.judged_against else "no champion: there was none"
     return {"made": f"{release.created[:16].replace('T', ' ')} UTC", "by": origin["who"], "on": origin["host"],
             "run": f"{run['run_id']}, variant {run['variant']}", "judged against": against,
+            "other rules": "; ".join(run.get("other_rules", ())),
             "commit": f"{origin['commit']}{dirty}" if origin["commit"] else "none: the folder was not in git",
             "seed": _describe_seeds(seeds), "Python": origin["python"],
             "duration": f"{run['seconds']:,.1f} s: {steps}" if "seconds" in run else "",
