@@ -7,6 +7,7 @@ __all__ = ['OTHERS', 'MOST', 'draw_roc_pr', 'draw_class_curves', 'measure_costs'
            'draw_calibration', 'draw_scores', 'count_confusions', 'draw_confusion']
 
 # %% ../../nbs/model/61_class_figures.ipynb #5a20b5d2
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import DataError
@@ -169,7 +170,7 @@ def draw_calibration(scored: Scored, champion: "pd.DataFrame | None" = None, bin
     figure, (ax,) = make_figure(title, 4.8, 4.4)
     ax.plot([0, 1], [0, 1], color=SOFT, linestyle="--", linewidth=1, label="perfect")
     if champion is not None:
-        old = measure_calibration(Scored(scored.y, champion, scored.task), bins)
+        old = measure_calibration(replace(scored, predictions=champion), bins)
         ax.plot(old["promised"], old["actual"], "s-", color=CHAMPION, markersize=4, linewidth=1, label="champion")
     table = measure_calibration(scored, bins)
     ax.fill_between(table["promised"], table["low"], table["high"], color=CANDIDATE, alpha=0.18, linewidth=0)

@@ -11,8 +11,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..base.errors import DataError
-from .evaluation import Interval, Resampling, Scored, choose_metrics, estimate_intervals, read_error
-from .slices import Slice, prepare_part
+from cd4ml.model.evaluation import (
+    Interval,
+    Resampling,
+    Scored,
+    bound_ends,
+    choose_metrics,
+    count_trials,
+    estimate_intervals,
+    read_error,
+)
+from .slices import Slice
 from .statistic import Metric, Statistic
 
 if TYPE_CHECKING:
@@ -35,10 +44,10 @@ def compare_predictions(
     if not champion.index.equals(candidate.predictions.index):
         raise DataError("The champion's predictions are not of the candidate's rows", expected="the same index",
                         fix="Let both models predict the same holdout")
-    both, units = (candidate, replace(candidate, predictions=champion)), candidate.units
-    statistics = {metric.name: subtract(metric, *(metric.prepare(one.truth, one.predictions, units) for one in both))
-                  for metric in choose_metrics(metrics, candidate.task)}
-    return estimate_intervals(statistics, candidate.units, resampling, is_difference=True)
+    both, chosen = (candidate, replace(candidate, predictions=champion)), choose_metrics(metrics, candidate.task)
+    statistics = {metric.name: subtract(metric, *(one.prepare(metric) for one in both)) for metric in chosen}
+    found = estimate_intervals(statistics, candidate.units, resampling, is_difference=True)
+    return {one.name: bound_ends(found[one.name], count_trials(candidate, one), True) for one in chosen}
 
 
 def subtract(metric: Metric, ours: Statistic, theirs: Statistic) -> Statistic:
@@ -61,10 +70,12 @@ def compare_slices(candidate: Scored, champion: "pd.DataFrame", slices: Sequence
     """Return the paired difference of `metric` in each of `slices`, by label, all from the same draws."""
     chosen = choose_metrics([metric], candidate.task)[0]
     other = replace(candidate, predictions=champion)
-    statistics = {one.label: subtract(chosen, *(prepare_part(chosen, scored, one.rows) for scored in
-                                                 (candidate, other))) for one in slices}
+    statistics = {one.label: subtract(chosen, *(scored.prepare(chosen, one.rows) for scored in (candidate, other)))
+                  for one in slices}
     parts = {one.label: candidate.units.select(one.rows) for one in slices}
-    differences = estimate_intervals(statistics, candidate.units, resampling, parts, True) if slices else {}
+    found = estimate_intervals(statistics, candidate.units, resampling, parts, True) if slices else {}
+    differences = {one.label: bound_ends(found[one.label], count_trials(candidate, chosen, one.rows), True)
+                   for one in slices}
     chances = {name: chance_of_worse(interval) for name, interval in differences.items()}
     corrected = correct_chances(chances)
     worse = tuple(name for name, chance in corrected.items() if chance <= 1 - resampling.confidence)

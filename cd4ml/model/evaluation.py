@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['JACKKNIFE_UNITS', 'BLOCK', 'FEW_UNITS', 'Interval', 'state_exactly', 'format_interval', 'round_digits',
            'format_number', 'Scored', 'Resampling', 'estimate_intervals', 'draw_weights', 'bound_statistics',
-           'widen_quantiles', 'read_error', 'evaluate_predictions', 'choose_metrics', 'predict_baseline']
+           'widen_quantiles', 'read_error', 'evaluate_predictions', 'choose_metrics', 'bound_ends', 'count_trials']
 
 # %% ../../nbs/model/30_evaluation.ipynb #80ea65ff
 import functools
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..base.errors import DataError
 from .metrics import TASK_METRICS, find_metric, read_scores
 from .problem import Task
-from .statistic import Metric, Statistic, Units
+from .statistic import Metric, Statistic, Units, find_classes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -109,23 +109,29 @@ class Scored:
     """Hold the truth `y`, the predictions of the same rows (see `predict_rows`), their task and resampling unit.
 
     `unit` holds a label for each row, such as its day; rows that share one are resampled together. None: each row.
+    `classes` are the two of a binary problem, of which the second in sorted order is the positive one; where none are
+    given, those that occur in the truth or the predictions.
 
     Raises:
-        DataError: rows are missing, do not match in number, or hold a value that is not a number.
+        DataError: rows are missing, do not match in number, or hold a value that is not a number; or a binary problem
+            has not two classes.
     """
 
     y: "pd.Series"
     predictions: "pd.DataFrame"
     task: Task
     unit: "pd.Series | None" = None
+    classes: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
         if wrong := _list_faults(self):
             raise DataError("These predictions cannot be evaluated", got="; ".join(wrong))
+        if self.task == "binary":  # kept, so that parts that lack one of them know them too
+            object.__setattr__(self, "classes", find_classes(_list_labels(self)))
 
     @property
     def truth(self) -> "np.ndarray":
-        """Return the truth as a plain array."""
+        """The truth as a plain array."""
         import pandas as pd
 
         kind = float if self.task == "regression" else None
@@ -138,7 +144,15 @@ class Scored:
 
     def read_scores(self) -> "tuple[np.ndarray, np.ndarray]":
         """Return the score of each row, and 1.0 if it came true, else 0.0; several classes: of the chosen one."""
-        return read_scores(self.truth, self.predictions)
+        return read_scores(*_code_labels(self))
+
+    def prepare(self, metric: Metric, rows: "np.ndarray | None" = None) -> Statistic:
+        """Return `metric` of all rows, or of those at the positions `rows`, as a function of the units' weights."""
+        truth, predictions = (self.truth, self.predictions) if metric.asks_labels else _code_labels(self)
+        if rows is None:
+            return metric.prepare(truth, predictions, self.units)
+        return metric.prepare(truth[rows], predictions.iloc[rows], self.units.select(rows))
+
 
 # %% ../../nbs/model/30_evaluation.ipynb #814f6eed
 def _list_faults(scored: Scored) -> list[str]:
@@ -160,6 +174,21 @@ def _list_faults(scored: Scored) -> list[str]:
         if bad := int((~np.isfinite(values)).sum() if is_float else values.isna().sum()):
             wrong.append(f"{bad} of {len(values)} values of '{column}' are not numbers")
     return wrong
+
+
+def _list_labels(scored: Scored) -> set[Any]:
+    import pandas as pd
+
+    return {*scored.classes, *pd.Series(scored.y).unique(), *scored.predictions["prediction"].unique()}
+
+
+def _code_labels(scored: Scored) -> "tuple[np.ndarray, pd.DataFrame]":
+    """Return truth and predictions, those of a binary problem with True for the positive class."""
+    if scored.task != "binary":
+        return scored.truth, scored.predictions
+    positive = scored.classes[1]
+    guess = scored.predictions["prediction"].to_numpy() == positive
+    return scored.truth == positive, scored.predictions.assign(prediction=guess)
 
 # %% ../../nbs/model/30_evaluation.ipynb #c42f049b
 JACKKNIFE_UNITS = 1000  # up to so many units the acceleration is estimated; beyond, it is taken as zero
@@ -324,10 +353,8 @@ def evaluate_predictions(
         ParameterError: a metric is unknown, or does not suit the task.
     """
     chosen = choose_metrics(metrics, scored.task)
-    statistics = {metric.name: metric.prepare(scored.truth, scored.predictions, scored.units) for metric in chosen}
-    intervals = estimate_intervals(statistics, scored.units, resampling)
-    return {metric.name: _widen_share(intervals[metric.name]) if metric.is_share else intervals[metric.name]
-            for metric in chosen}
+    intervals = estimate_intervals({metric.name: scored.prepare(metric) for metric in chosen}, scored.units, resampling)
+    return {metric.name: bound_ends(intervals[metric.name], count_trials(scored, metric)) for metric in chosen}
 
 # %% ../../nbs/model/30_evaluation.ipynb #94377388
 def choose_metrics(metrics: Sequence[str | Metric], task: Task) -> list[Metric]:
@@ -335,37 +362,30 @@ def choose_metrics(metrics: Sequence[str | Metric], task: Task) -> list[Metric]:
     return [find_metric(one, task) if isinstance(one, str) else one for one in metrics or TASK_METRICS[task]]
 
 
-def _widen_share(interval: Interval) -> Interval:
-    """Return exact bounds where all rows are right, or all wrong, as resampling then sees no variation.
+# %% ../../nbs/model/30_evaluation.ipynb #91d3be50
+def bound_ends(interval: Interval, trials: int, is_difference: bool = False) -> Interval:
+    """Return bounds that hold where resampling sees no variation, as all rows are right, or all wrong.
 
-    Clopper and Pearson 1934, over the units, which is cautious.
+    If each of `trials` independent trials came out alike, at most a share 1 - tail ** (1 / trials) of others would not
+    (Clopper and Pearson 1934; near 3 / trials, the rule of three of Hanley and Lippman-Hand 1983, JAMA 249). Trials are
+    units; for ROC AUC disjoint pairs of them, as many as the smaller class has (Obuchowski and Lieber 2002, Acad Radiol
+    9, on an area of 1); for metrics that average over classes the units of the rarest one. All are cautious. Where
+    nobody knows the trials (0), the bounds are undefined. A difference of exactly 0 is that of the same predictions.
     """
-    if interval.units < 2 or interval.value not in (0.0, 1.0):
+    value, at_end = interval.value, min(abs(interval.value), abs(1 - interval.value)) < 1e-9
+    if not interval.is_defined or interval.low < interval.high or (value == 0 if is_difference else not at_end):
         return interval
-    tail = 1 - interval.confidence
-    gaps = [1 - (tail / 2) ** (1 / interval.units), 1 - tail ** (1 / interval.units)]
-    ends = [1 - gaps[0], 1.0, 1 - gaps[1], 1.0] if interval.value == 1 else [0.0, gaps[0], 0.0, gaps[1]]
-    low, high, lower, upper = ends
-    return Interval(interval.value, low, high, interval.confidence, interval.n, interval.units, lower, upper)
+    tail, floor = 1 - interval.confidence, -1.0 if is_difference else 0.0
+    gaps = [1 - share ** (1 / trials) if trials else math.nan for share in (tail / 2, tail)]
+    low, lower = (value + gap * (floor - value) for gap in gaps)
+    high, upper = (value + gap * (1 - value) for gap in gaps)
+    return Interval(value, low, high, interval.confidence, interval.n, interval.units, lower, upper)
 
-# %% ../../nbs/model/30_evaluation.ipynb #06f72fda
-def predict_baseline(target: "pd.Series", index: "pd.Index", task: Task) -> "pd.DataFrame":
-    """Return the predictions of a model that knows only the `target` of the training rows, for the rows of `index`.
 
-    The columns are those of `predict_rows`.
+def count_trials(scored: Scored, metric: Metric, rows: "np.ndarray | None" = None) -> int:
+    """Return how many independent trials `metric` of all rows, or of those at `rows`, sums up; 0 if nobody knows."""
+    if metric.count_trials is None:
+        return 0
+    truth = _code_labels(scored)[0]
+    return metric.count_trials(*((truth, scored.units) if rows is None else (truth[rows], scored.units.select(rows))))
 
-    Raises:
-        DataError: `target` is empty.
-    """
-    import pandas as pd
-
-    if not len(target):
-        raise DataError("There are no rows to take a baseline from")
-    if task == "regression":
-        return pd.DataFrame({"prediction": float(target.mean())}, index=index)
-    shares = target.value_counts(normalize=True).sort_index()
-    guess = pd.Series([shares.index[int(shares.to_numpy().argmax())]] * len(index), index=index, dtype=target.dtype)
-    if task == "binary":
-        chance = float(shares.iloc[-1]) if len(shares) > 1 else float(bool(shares.index[0]))
-        return pd.DataFrame({"prediction": guess, "probability": chance}, index=index)
-    return pd.DataFrame({"prediction": guess, **{f"probability_{name}": x for name, x in shares.items()}}, index=index)

@@ -117,7 +117,7 @@ class Importance:
 def _measure_losses(asked: Scored, answers: "dict[str, pd.DataFrame]", metric: Metric, resampling: Resampling
                     ) -> dict[str, Interval]:
     """Return the paired difference to each of `answers`, all from the same draws: what `compare_predictions` gives."""
-    before, *after = (metric.prepare(asked.truth, one, asked.units) for one in (asked.predictions, *answers.values()))
+    before, *after = (replace(asked, predictions=one).prepare(metric) for one in (asked.predictions, *answers.values()))
     statistics = {name: subtract(metric, before, one) for name, one in zip(answers, after, strict=True)}
     return estimate_intervals(statistics, asked.units, resampling)
 
@@ -148,8 +148,9 @@ def measure_importance(
     rng, count = np.random.default_rng(resampling.seed), min(len(X), ROWS)
     sample, repeats = _draw_sample(scored.unit, len(X), rng), max(1, min(REPEATS, ROWS // count))
     rows, donors = np.tile(sample.rows, repeats), np.concatenate([sample.draw_donors(rng) for _ in range(repeats)])
-    asked = Scored(scored.y.iloc[rows].reset_index(drop=True), scored.predictions.iloc[rows].reset_index(drop=True),
-                   scored.task, pd.Series(np.tile(sample.hands, repeats)))
+    asked = replace(scored, y=scored.y.iloc[rows].reset_index(drop=True),
+                    predictions=scored.predictions.iloc[rows].reset_index(drop=True),
+                    unit=pd.Series(np.tile(sample.hands, repeats)))
     answers = zip(map(str, X.columns), _ask_shuffled(X, predict, donors, rows), strict=True)
     chosen = choose_metrics([metric], scored.task)[0]
     losses = _measure_losses(asked, dict(answers), chosen, resampling)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ..base.errors import ParameterError, suggest_name
 from .problem import Task
 from .scorers import find_scorer, spell_name
-from .statistic import Metric, Statistic, Units, divide, find_positives
+from .statistic import Metric, Statistic, Units, count_pairs, count_rarest, count_units, divide
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,7 +47,7 @@ class Steps:
         scores = predictions["probability"].to_numpy()
         order = np.argsort(-scores, kind="stable")
         starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) != 0])
-        return cls(starts, find_positives(y, predictions)[order], units.select(order))
+        return cls(starts, y.astype(float)[order], units.select(order))
 
     def count(self, weights: "np.ndarray") -> "tuple[np.ndarray, np.ndarray]":
         """Return the weight of positives and of negatives up to the end of each step (draws × steps)."""
@@ -118,7 +118,7 @@ def _prepare_log_loss(y: "np.ndarray", predictions: "pd.DataFrame", units: Units
     import numpy as np
 
     if "probability" in predictions:
-        right = find_positives(y, predictions)
+        right = y.astype(float)
         p = predictions["probability"].to_numpy()
         chance = np.where(right == 1, p, 1 - p)
     else:
@@ -130,9 +130,12 @@ def _prepare_log_loss(y: "np.ndarray", predictions: "pd.DataFrame", units: Units
 
 # %% ../../nbs/model/25_metrics.ipynb #3059bbaf
 def read_scores(y: "np.ndarray", predictions: "pd.DataFrame") -> "tuple[np.ndarray, np.ndarray]":
-    """Return the score of each row, and 1.0 if it came true (multiclass: if the chosen class was right), else 0.0."""
+    """Return the score of each row, and 1.0 if it came true (multiclass: if the chosen class was right), else 0.0.
+
+    Binary: `y` is True, or 1, where the truth is the positive class.
+    """
     if "probability" in predictions:
-        return predictions["probability"].to_numpy(), find_positives(y, predictions)
+        return predictions["probability"].to_numpy(), y.astype(float)
     columns = [name for name in predictions if str(name).startswith("probability_")]
     return predictions[columns].max(axis=1).to_numpy(), (predictions["prediction"].to_numpy() == y).astype(float)
 
@@ -148,7 +151,7 @@ def _prepare_calibration_error(y: "np.ndarray", predictions: "pd.DataFrame", uni
 
 
 def _prepare_brier(y: "np.ndarray", predictions: "pd.DataFrame", units: Units) -> Statistic:
-    return _average((find_positives(y, predictions) - predictions["probability"].to_numpy()) ** 2, units)
+    return _average((y.astype(float) - predictions["probability"].to_numpy()) ** 2, units)
 
 # %% ../../nbs/model/25_metrics.ipynb #825e548f
 def _prepare_accuracy(y: "np.ndarray", predictions: "pd.DataFrame", units: Units) -> Statistic:
@@ -158,10 +161,11 @@ def _prepare_accuracy(y: "np.ndarray", predictions: "pd.DataFrame", units: Units
 def _prepare_macro_f1(y: "np.ndarray", predictions: "pd.DataFrame", units: Units) -> Statistic:
     """Average F1 over the classes that a sample holds, in truth or prediction."""
     import numpy as np
+    import pandas as pd
 
     guess = predictions["prediction"].to_numpy()
-    labels = sorted(set(np.unique(y)) | set(np.unique(guess)))
-    true, said, ones = np.searchsorted(labels, y), np.searchsorted(labels, guess), np.ones(len(y))
+    codes, labels = pd.factorize(np.r_[y, guess])
+    true, said, ones = codes[: len(y)], codes[len(y):], np.ones(len(y))
     tables = [units.add(values, codes, len(labels))
               for codes, values in ((true, (true == said).astype(float)), (true, ones), (said, ones))]
 
@@ -200,13 +204,14 @@ def _prepare_r2(y: "np.ndarray", predictions: "pd.DataFrame", units: Units) -> S
 
 # %% ../../nbs/model/25_metrics.ipynb #414e4c2f
 _METRICS = (
-    Metric("roc_auc", "ROC AUC", True, ("binary",), "", _prepare_roc_auc),
+    Metric("roc_auc", "ROC AUC", True, ("binary",), "", _prepare_roc_auc, count_pairs),
     Metric("average_precision", "Average precision", True, ("binary",), "", _prepare_average_precision),
     Metric("log_loss", "Log loss", False, ("binary", "multiclass"), "", _prepare_log_loss),
-    Metric("brier", "Brier score", False, ("binary",), "", _prepare_brier),
-    Metric("calibration_error", "Calibration error", False, ("binary", "multiclass"), "", _prepare_calibration_error),
-    Metric("accuracy", "Accuracy", True, ("binary", "multiclass"), "", _prepare_accuracy, is_share=True),
-    Metric("macro_f1", "Macro F1", True, ("multiclass",), "", _prepare_macro_f1),
+    Metric("brier", "Brier score", False, ("binary",), "", _prepare_brier, count_units),
+    Metric("calibration_error", "Calibration error", False, ("binary", "multiclass"), "", _prepare_calibration_error,
+           count_units),
+    Metric("accuracy", "Accuracy", True, ("binary", "multiclass"), "", _prepare_accuracy, count_units),
+    Metric("macro_f1", "Macro F1", True, ("multiclass",), "", _prepare_macro_f1, count_rarest),
     Metric("rmse", "RMSE", False, ("regression",), "target", _prepare_rmse),
     Metric("mae", "Mean absolute error", False, ("regression",), "target", _prepare_mae),
     Metric("bias", "Absolute bias", False, ("regression",), "target", _prepare_bias),

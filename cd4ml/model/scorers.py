@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..base.errors import ParameterError, suggest_name
 from .problem import Task
-from .statistic import Metric, Statistic, Units, find_positives
+from .statistic import Metric, Statistic, Units, count_rarest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +30,7 @@ def make_metric(name: str, score: "Callable[[np.ndarray, pd.DataFrame], float]",
     def prepare(y: "np.ndarray", predictions: "pd.DataFrame", units: Units) -> Statistic:
         return lambda weights: _score_draws(lambda rows: score(y[rows], predictions.iloc[rows]), units.spread(weights))
 
-    return Metric(name, label or spell_name(name), higher_is_better, tasks, "", prepare)
+    return Metric(name, label or spell_name(name), higher_is_better, tasks, "", prepare, asks_labels=True)
 
 
 def _score_draws(score: "Callable[[np.ndarray], float]", weights: "np.ndarray") -> "np.ndarray":
@@ -76,13 +76,14 @@ def find_scorer(name: str, task: Task, known: tuple[str, ...]) -> Metric:
     except (ValueError, TypeError, AttributeError) as error:
         raise ParameterError(f"Metric '{name}' does not suit a {task} problem", got=str(error).splitlines()[0][:200],
                              fix=suggest_name(name, known)) from None
-    return Metric(name, spell_name(name), True, (task,), "", prepare)
+    return Metric(name, spell_name(name), True, (task,), "", prepare,
+                  count_rarest if name == "balanced_accuracy" else None)
 
 
 def _prepare_scorer(name: str, y: "np.ndarray", predictions: "pd.DataFrame", units: Units) -> Statistic:
     from sklearn.metrics import get_scorer
 
-    truth = find_positives(y, predictions).astype(int) if "probability" in predictions else y
+    truth = y.astype(int) if "probability" in predictions else y
     scorer, answers = get_scorer(name), _Answers.make(y, predictions)
     return lambda weights: _score_draws(lambda rows: scorer(answers, rows, truth[rows]), units.spread(weights))
 
@@ -97,12 +98,11 @@ class _Answers:
     def make(cls, truth: "np.ndarray", predictions: "pd.DataFrame") -> "_Answers":
         """Return the stand-in for a model with these predictions; a binary one answers 0 or 1."""
         import numpy as np
-        import pandas as pd
 
         if "probability" in predictions:
             chance = predictions["probability"].to_numpy(dtype=float)
-            guess = find_positives(predictions["prediction"].to_numpy(), pd.DataFrame({"prediction": truth}))
-            return cls(guess.astype(int), np.column_stack([1 - chance, chance]), np.array([0, 1]))
+            guess = predictions["prediction"].to_numpy().astype(int)
+            return cls(guess, np.column_stack([1 - chance, chance]), np.array([0, 1]))
         columns = sorted(name for name in map(str, predictions.columns) if name.startswith("probability_"))
         guess = predictions["prediction"].to_numpy()
         return cls(guess, predictions[columns].to_numpy(), np.unique(np.r_[truth, guess]) if columns else None)

@@ -13,7 +13,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import DataError
-from .evaluation import Interval, Resampling, Scored, bound_statistics, choose_metrics, draw_weights
+from cd4ml.model.evaluation import (
+    Interval,
+    Resampling,
+    Scored,
+    bound_ends,
+    bound_statistics,
+    choose_metrics,
+    count_trials,
+    draw_weights,
+)
 from .metrics import name_metric
 from .statistic import Metric, Statistic, Units
 
@@ -114,16 +123,17 @@ def rank_models(
     _check_rows(scored)
     first = next(iter(scored.values()))
     chosen = choose_metrics([metric], first.task)[0]
-    statistics = {name: chosen.prepare(one.truth, one.predictions, first.units) for name, one in scored.items()}
+    statistics = {name: one.prepare(chosen) for name, one in scored.items()}
     drawn, left_out = _draw_models(list(statistics.values()), chosen, first.units, resampling)
-    alone = bound_statistics(statistics, drawn, dict.fromkeys(statistics, first.units), resampling)
+    alone = {name: bound_ends(one, count_trials(scored[name], chosen)) for name, one in bound_statistics(
+        statistics, drawn, dict.fromkeys(statistics, first.units), resampling).items()}
     values = np.array([alone[name].value for name in statistics])
     order = [int(i) for i in np.argsort(-_turn(chosen, values), kind="stable")]  # NumPy puts what is undefined last
     behind = _bound_gaps(_turn(chosen, values), _turn(chosen, drawn), order[0], resampling)
     names = list(statistics)
     ranking = tuple(Ranked(names[i], alone[names[i]], _make_interval(behind[i], alone[names[i]])) for i in order)
     corrected = _correct_choice(ranking[0].interval, order[0], (values, drawn, left_out), resampling)
-    if chosen.is_share:
+    if chosen.count_trials:
         corrected = replace(corrected, low=max(corrected.low, 0.0), high=min(corrected.high, 1.0))
     return Selection(chosen.name, ranking, corrected)
 

@@ -4,16 +4,24 @@
 
 # %% auto #0
 __all__ = ['MIN_SLICE', 'MAX_VALUES', 'Slice', 'cut_slices', 'select_slices', 'select_rows', 'part_slices', 'evaluate_slices',
-           'prepare_part', 'measure_gap', 'find_segments', 'measure_losses']
+           'measure_gap', 'find_segments', 'measure_losses']
 
 # %% ../../nbs/model/35_slices.ipynb #a5dd2741
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import DataError, suggest_name
-from .evaluation import Interval, Resampling, Scored, choose_metrics, estimate_intervals
-from .statistic import Metric, Statistic
+from cd4ml.model.evaluation import (
+    Interval,
+    Resampling,
+    Scored,
+    bound_ends,
+    choose_metrics,
+    count_trials,
+    estimate_intervals,
+)
+from .statistic import Metric, sort_labels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,7 +62,7 @@ def select_slices(values: "pd.Series") -> "dict[str, np.ndarray]":
     if pd.api.types.is_numeric_dtype(values) and values.nunique() > MAX_VALUES:
         values = pd.qcut(values, 4, duplicates="drop")
     kinds = values.unique()
-    order = {str(kind): i for i, kind in enumerate(sorted(kinds[~pd.isna(kinds)]))}
+    order = {str(kind): i for i, kind in enumerate(sort_labels(kinds[~pd.isna(kinds)]))}
     names = values.astype(object).where(values.notna(), "(missing)").map(str).to_numpy()
     return {str(name): np.flatnonzero(names == name) for name in sorted(set(names), key=lambda x: order.get(x, -1))}
 
@@ -62,7 +70,7 @@ def select_slices(values: "pd.Series") -> "dict[str, np.ndarray]":
 def select_rows(scored: Scored, rows: "np.ndarray") -> Scored:
     """Return what is scored in the rows at these positions."""
     unit = None if scored.unit is None else scored.unit.iloc[rows]
-    return Scored(scored.y.iloc[rows], scored.predictions.iloc[rows], scored.task, unit)
+    return replace(scored, y=scored.y.iloc[rows], predictions=scored.predictions.iloc[rows], unit=unit)
 
 
 def part_slices(slices: Sequence[Slice], min_rows: int = MIN_SLICE) -> tuple[list[Slice], dict[str, int]]:
@@ -75,14 +83,10 @@ def evaluate_slices(scored: Scored, slices: Sequence[Slice], metric: str | Metri
                     resampling: Resampling = Resampling()) -> dict[str, Interval]:
     """Return the interval of `metric` in each slice, by its label."""
     chosen = choose_metrics([metric], scored.task)[0]
-    statistics = {one.label: prepare_part(chosen, scored, one.rows) for one in slices}
+    statistics = {one.label: scored.prepare(chosen, one.rows) for one in slices}
     parts = {one.label: scored.units.select(one.rows) for one in slices}
-    return estimate_intervals(statistics, scored.units, resampling, parts)
-
-
-def prepare_part(metric: Metric, scored: Scored, rows: "np.ndarray") -> Statistic:
-    """Return `metric` of some rows, as a function of the weights of all units."""
-    return metric.prepare(scored.truth[rows], scored.predictions.iloc[rows], scored.units.select(rows))
+    found = estimate_intervals(statistics, scored.units, resampling, parts)
+    return {one.label: bound_ends(found[one.label], count_trials(scored, chosen, one.rows)) for one in slices}
 
 # %% ../../nbs/model/35_slices.ipynb #bc11320a
 def measure_gap(scored: Scored, slices: Sequence[Slice], metric: str | Metric,
@@ -93,13 +97,14 @@ def measure_gap(scored: Scored, slices: Sequence[Slice], metric: str | Metric,
     if len(slices) < 2:
         return None
     chosen = choose_metrics([metric], scored.task)[0]
-    statistics = [prepare_part(chosen, scored, one.rows) for one in slices]
+    statistics = [scored.prepare(chosen, one.rows) for one in slices]
 
     def measure(weights: "np.ndarray") -> "np.ndarray":
         return np.ptp(np.array([statistic(weights) for statistic in statistics]), axis=0)
 
     part = scored.units.select(np.unique(np.concatenate([one.rows for one in slices])))
-    return estimate_intervals({"gap": measure}, scored.units, resampling, {"gap": part})["gap"]
+    gap = estimate_intervals({"gap": measure}, scored.units, resampling, {"gap": part})["gap"]
+    return bound_ends(gap, min(count_trials(scored, chosen, one.rows) for one in slices))
 
 # %% ../../nbs/model/35_slices.ipynb #eb6e1b3b
 def find_segments(scored: Scored, X: "pd.DataFrame", seed: int = 0, count: int = 3) -> "tuple[list[Slice], Slice]":

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TRUSTED_TYPES', 'check_columns', 'check_target', 'train_model', 'predict_rows', 'check_types', 'dump_model',
-           'load_model', 'load_predictor']
+           'load_model', 'load_predictor', 'predict_baseline']
 
 # %% ../../nbs/model/20_training.ipynb #ac36afe9
 import functools
@@ -169,3 +169,25 @@ def _number_parts(data: bytes) -> bytes:
             target.writestr(zipfile.ZipInfo(name), renamed[name], zipfile.ZIP_DEFLATED)
         target.writestr(zipfile.ZipInfo("schema.json"), schema.encode(), zipfile.ZIP_DEFLATED)
     return packed.getvalue()
+
+# %% ../../nbs/model/20_training.ipynb #06f72fda
+def predict_baseline(target: "pd.Series", index: "pd.Index", task: Task) -> "pd.DataFrame":
+    """Return the predictions of a model that knows only the `target` of the training rows, for the rows of `index`.
+
+    The columns are those of `predict_rows`.
+
+    Raises:
+        DataError: `target` is empty.
+    """
+    import pandas as pd
+
+    if not len(target):
+        raise DataError("There are no rows to take a baseline from")
+    if task == "regression":
+        return pd.DataFrame({"prediction": float(target.mean())}, index=index)
+    shares = target.value_counts(normalize=True).sort_index()
+    guess = pd.Series([shares.index[int(shares.to_numpy().argmax())]] * len(index), index=index, dtype=target.dtype)
+    if task == "binary":
+        chance = float(shares.iloc[-1]) if len(shares) > 1 else float(bool(shares.index[0]))
+        return pd.DataFrame({"prediction": guess, "probability": chance}, index=index)
+    return pd.DataFrame({"prediction": guess, **{f"probability_{name}": x for name, x in shares.items()}}, index=index)

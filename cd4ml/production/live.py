@@ -9,7 +9,7 @@ __all__ = ['AGES', 'SPANS', 'MIN_PERIOD', 'select_sent', 'name_units', 'score_ou
 # %% ../../nbs/production/74_live.ipynb #b5459bd7
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
@@ -64,7 +64,8 @@ def score_outcomes(df: "pd.DataFrame", outcomes: Mapping[str, Any], release: Rel
     names = ["prediction", *(name for name in used if str(name).startswith("probability") and used[name].notna().all())]
     y = pd.Series(truth.iloc[rows].tolist(), index=used.index)
     units = name_units(used["at"], unit)
-    return Scored(y, used[names].infer_objects(), cast(Task, release.task), units), rows, int((known & ~is_good).sum())
+    return Scored(y, used[names].infer_objects(), cast(Task, release.task), units, release.classes
+                  ), rows, int((known & ~is_good).sum())
 
 
 # %% ../../nbs/production/74_live.ipynb #4bb42088
@@ -205,7 +206,7 @@ def measure_periods(df: "pd.DataFrame", scored: Scored | None, rows: "np.ndarray
 def _measure_part(scored: Scored, here: "np.ndarray", metric: Metric, resampling: Resampling) -> tuple[Interval, Rates]:
     part = select_rows(scored, here)
     if part.unit is not None and part.unit.nunique() < 3:
-        part = Scored(part.y, part.predictions, part.task)
+        part = replace(part, unit=None)
     return evaluate_predictions(part, [metric], resampling)[metric.name], measure_rates(part, resampling)
 
 

@@ -9,12 +9,12 @@ from cd4ml.base.fingerprint import hash_bytes
 from cd4ml.base.store import Store
 from cd4ml.delivery.results import Result, Step
 from cd4ml.model.audit import audit_split
-from cd4ml.model.evaluation import Scored, predict_baseline
+from cd4ml.model.evaluation import Scored
 from cd4ml.model.evidence import Case, ask_champion, measure_rules
 from cd4ml.model.gate import Decision, judge_rules
 from cd4ml.model.rules import parse_data_rules, parse_rules
 from cd4ml.model.split import Split
-from cd4ml.model.training import dump_model, load_predictor, train_model
+from cd4ml.model.training import dump_model, load_predictor, predict_baseline, train_model
 from cd4ml.problems.houses import PROBLEM, simulate_houses
 
 pytestmark = pytest.mark.slow

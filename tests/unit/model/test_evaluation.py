@@ -7,17 +7,15 @@ import scipy.stats
 import sklearn.metrics
 
 from cd4ml.base.errors import Cd4mlError, DataError, ParameterError
-from cd4ml.model.evaluation import (
-    Interval,
-    Resampling,
-    Scored,
-    evaluate_predictions,
-    predict_baseline,
-    widen_quantiles,
-)
+from cd4ml.model.comparison import compare_predictions
+from cd4ml.model.evaluation import Interval, Resampling, Scored, evaluate_predictions, widen_quantiles
+from cd4ml.model.gate import judge_rule
 from cd4ml.model.metrics import METRICS, find_metric
+from cd4ml.model.rules import Rule
 from cd4ml.model.scorers import make_metric
+from cd4ml.model.slices import Slice, evaluate_slices, measure_gap, select_rows
 from cd4ml.model.statistic import Units
+from cd4ml.model.training import predict_baseline
 
 
 @pytest.fixture(autouse=True)
@@ -142,6 +140,107 @@ def test_all_right_is_not_certainty():
     found = evaluate_predictions(scored, ["accuracy"])["accuracy"]
     assert np.isclose(found.lower, 0.05 ** (1 / 30))
     assert found.low < found.lower < 1 == found.high
+
+
+def make_perfect(n, task="binary"):
+    y = pd.Series(np.arange(n) >= n / 2)
+    if task == "multiclass":
+        letters = y.map({True: "a", False: "b"})
+        return Scored(letters, pd.DataFrame({"prediction": letters}), task)
+    return Scored(y, pd.DataFrame({"prediction": y, "probability": y.astype(float)}), task)
+
+
+@pytest.mark.parametrize(("metric", "task"), [
+    ("roc_auc", "binary"), ("average_precision", "binary"), ("balanced_accuracy", "binary"), ("f1", "binary"),
+    ("accuracy", "binary"), ("macro_f1", "multiclass"), ("accuracy", "multiclass")])
+def test_six_rows_that_are_all_right_prove_nothing(metric, task):
+    few = evaluate_predictions(make_perfect(6, task), [metric])[metric]
+    assert few.value == 1
+    assert judge_rule(Rule(metric=metric, at_least=0.99), few).status == "inconclusive"
+
+
+@pytest.mark.parametrize("metric", ["brier", "calibration_error", "log_loss"])
+def test_six_rows_without_a_loss_prove_nothing(metric):
+    few = evaluate_predictions(make_perfect(6), [metric])[metric]
+    assert few.value == pytest.approx(0, abs=1e-12)
+    assert judge_rule(Rule(metric=metric, at_most=0.01), few).status == "inconclusive"
+
+
+@pytest.mark.parametrize(("metric", "task"), [("roc_auc", "binary"), ("balanced_accuracy", "binary"),
+                                              ("macro_f1", "multiclass")])
+def test_many_rows_that_are_all_right_pass(metric, task):
+    many = evaluate_predictions(make_perfect(1000, task), [metric], Resampling(resamples=200))[metric]
+    assert many.lower == pytest.approx(0.05 ** (1 / 500))
+    assert judge_rule(Rule(metric=metric, at_least=0.99), many).status == "pass"
+
+
+def test_the_bound_of_an_area_of_one_holds():
+    """With a true area of 0.8 a sample of 6 and 6 has an area of 1 now and then, and its bound must be below 0.8."""
+    rng, all_right = np.random.default_rng(0), 0
+    y = pd.Series([True] * 6 + [False] * 6)
+    for _ in range(300):
+        chance = 1 / (1 + np.exp(-rng.normal(1.19 * y, 1)))
+        scored = Scored(y, pd.DataFrame({"prediction": chance > 0.5, "probability": chance}), "binary")
+        if sklearn.metrics.roc_auc_score(y, chance) == 1:
+            all_right += 1
+            assert evaluate_predictions(scored, ["roc_auc"], Resampling(resamples=200))["roc_auc"].lower < 0.8
+    assert all_right
+
+
+def test_slices_and_gaps_that_are_all_right():
+    scored, parts = make_perfect(40), [Slice("", "odd", np.arange(0, 40, 2)), Slice("", "even", np.arange(1, 40, 2))]
+    assert evaluate_slices(scored, parts, "roc_auc")["odd"].lower == pytest.approx(0.05 ** (1 / 10))
+    assert measure_gap(scored, parts, "roc_auc").upper == pytest.approx(1 - 0.05 ** (1 / 10))
+
+
+def test_the_same_predictions_differ_by_exactly_nothing():
+    scored = make_perfect(6)
+    same = compare_predictions(scored, scored.predictions, ["roc_auc", "accuracy"])
+    assert {(one.low, one.high) for one in same.values()} == {(0.0, 0.0)}
+    assert judge_rule(Rule(metric="roc_auc", margin=0), same["roc_auc"]).status == "pass"
+
+
+def test_few_rows_that_are_all_better_prove_little():
+    scored = make_perfect(6)
+    flat = compare_predictions(scored, scored.predictions.assign(probability=0.5), ["roc_auc"])["roc_auc"]
+    assert flat.value == 0.5
+    assert judge_rule(Rule(metric="roc_auc", margin=0, superior=True), flat).status == "inconclusive"
+    many = make_perfect(200)
+    flat = compare_predictions(many, many.predictions.assign(probability=0.5), ["roc_auc"])["roc_auc"]
+    assert judge_rule(Rule(metric="roc_auc", margin=0, superior=True), flat).status == "pass"
+
+
+@pytest.mark.parametrize("labels", [(1, 2), ("late", "on time"), (False, True), (0, 1)])
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_part_with_one_class_knows_which_one_it_is(labels, kept):
+    truth, predictions = make_binary()
+    words = dict(zip((False, True), labels, strict=True))
+    scored = Scored(truth.map(words), predictions.assign(prediction=predictions["prediction"].map(words)), "binary")
+    rows = np.flatnonzero(truth == bool(kept))
+    part = select_rows(scored, rows)
+    guess = part.predictions.assign(prediction=labels[kept])
+    for one in (part, Scored(part.y, guess, "binary", None, labels)):
+        assert set(one.read_scores()[1]) == {kept}
+        found = evaluate_predictions(one, ["roc_auc", "brier"], Resampling(resamples=50))
+        assert "undefined" in str(found["roc_auc"])
+        assert found["brier"].value == pytest.approx(((predictions["probability"][rows] - kept) ** 2).mean())
+    alone = evaluate_slices(scored, [Slice("", "one", rows)], "brier")["one"]
+    assert alone.value == pytest.approx(found["brier"].value)
+
+
+@pytest.mark.parametrize("labels", [["only"], ["a", "b", "c"], [1, 2, 3]])
+def test_a_binary_problem_has_two_classes(labels):
+    y = pd.Series(labels)
+    with pytest.raises(DataError, match="two classes"):
+        Scored(y, pd.DataFrame({"prediction": y, "probability": 0.5}), "binary")
+
+
+def test_a_metric_of_ones_own_sees_the_labels():
+    y, predictions = make_binary()
+    words = {True: "late", False: "in time"}
+    own = make_metric("late", lambda y, df: float(((y == "late") & (df["prediction"] == "late")).mean()), True)
+    named = Scored(y.map(words), predictions.assign(prediction=predictions["prediction"].map(words)), "binary")
+    assert evaluate_predictions(named, [own])["late"].value == (y & predictions["prediction"]).mean()
 
 
 @pytest.mark.parametrize("change", ["rows", "nan", "none", "column"])

@@ -6,11 +6,12 @@ import pandas as pd
 import pytest
 
 from cd4ml.base.errors import DataError, ParameterError, StoreError
-from cd4ml.model.evaluation import Interval, Resampling, Scored, predict_baseline
+from cd4ml.model.evaluation import Interval, Resampling, Scored
 from cd4ml.model.evidence import Case, ask_champion, measure_rules
 from cd4ml.model.gate import Measured, judge_rules
 from cd4ml.model.rules import Rule, parse_rules
 from cd4ml.model.scorers import make_metric
+from cd4ml.model.training import predict_baseline
 
 RNG = np.random.default_rng(0)
 FEW = Resampling(resamples=300)
