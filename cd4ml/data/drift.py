@@ -200,6 +200,7 @@ def _spread_numbers(then: FeatureProfile, now: FeatureProfile) -> "np.ndarray":
     if then.edges == now.edges:
         return np.array(now.shares)
     inner, total = np.cumsum(now.shares)[:-1], sum(now.shares)
-    ends = (now.minimum, now.maximum) if now.minimum is not None and now.maximum is not None else (0.0, 0.0)
-    below = np.interp(then.edges, [ends[0], *now.edges, ends[1]], [0.0, *inner, total], left=0.0, right=total)
+    known = [x for x in (now.minimum, *now.edges, now.maximum) if x is not None] or [0.0]
+    ends = (min(known), *now.edges, max(known))  # an edge may lie just below the minimum
+    below = np.interp(then.edges, ends, [0.0, *inner, total], left=0.0, right=total)
     return np.diff(np.r_[0.0, below, total])

@@ -11,6 +11,7 @@ import html
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..base.errors import DataError, suggest_name
@@ -54,6 +55,14 @@ class FeatureProfile:
     distinct: int = 0
     correlation: float = 0.0
     spread: float = 0.0
+
+    @property
+    def middle(self) -> float | None:
+        """An edge near the middle that is a number of these rows; without edges the minimum."""
+        for edge, after in pairwise([*self.edges[len(self.edges) // 2:], math.inf]):
+            if math.nextafter(edge, math.inf) != after:
+                return edge
+        return self.minimum
 
 
 # %% ../../nbs/data/30_profile.ipynb #922b19a9
@@ -164,7 +173,7 @@ def _profile_numbers(name: str, column: "pd.Series") -> FeatureProfile:
     numbers = numbers[: len(numbers) - int(np.isnan(numbers).sum())]  # sorting puts the missing ones last
     finite = numbers[np.isfinite(numbers)]
     cuts = finite[[len(finite) * i // BINS for i in range(1, BINS)]] if len(finite) else finite
-    edges = np.unique(cuts[cuts < finite[-1]]) if len(finite) else cuts
+    edges = _place_edges(finite, cuts) if len(finite) else cuts
     shares = tuple((count_bins(numbers, edges) / len(column)).tolist())
     told = (finite[0], finite[-1], finite.mean(), finite.std()) if len(finite) else (None,) * 4
     low, high, mean, std = (None if value is None or not math.isfinite(value) else float(value) for value in told)
@@ -172,6 +181,15 @@ def _profile_numbers(name: str, column: "pd.Series") -> FeatureProfile:
     points, below, distinct = choose_points(finite)
     return FeatureProfile(name, "numeric", missing, shares, tuple(edges.tolist()), (), 0.0, low, high,
                           mean, std, tuple(points.tolist()), tuple(below.tolist()), distinct)
+
+
+def _place_edges(finite: "np.ndarray", cuts: "np.ndarray") -> "np.ndarray":
+    """Return `cuts` below the last number; a number that many rows share gets a bin that holds nothing else."""
+    import numpy as np
+
+    counts = np.searchsorted(finite, cuts, side="right") - np.searchsorted(finite, cuts, side="left")
+    heavy = cuts[(counts > 1) & (counts * BINS >= len(finite))]
+    return np.unique(np.r_[cuts[cuts < finite[-1]], heavy, np.nextafter(heavy, -np.inf)])
 
 
 def _profile_values(name: str, column: "pd.Series") -> FeatureProfile:
@@ -214,7 +232,8 @@ def _code_rows(feature: FeatureProfile, column: "pd.Series") -> "np.ndarray":
 
     if feature.kind == "numeric":
         numbers = column.to_numpy(dtype=float, na_value=np.nan)
-        return np.where(np.isnan(numbers), BINS, np.searchsorted(np.array(feature.edges), numbers, side="left"))
+        last = len(feature.edges) + 1
+        return np.where(np.isnan(numbers), last, np.searchsorted(np.array(feature.edges), numbers, side="left"))
     first = {value: i for i, value in enumerate(feature.values[:BINS])}
     known = column.map(lambda value: first.get(str(value), BINS)).to_numpy()
     return np.where(column.isna(), BINS + 1, known).astype(int)

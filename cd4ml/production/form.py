@@ -74,7 +74,7 @@ def _describe_field(feature: Feature, seen: FeatureProfile | None, unit: str) ->
     if seen.kind == "categorical":
         values = seen.values if feature.kind == "string" and len(seen.values) <= MOST_CHOICES else ()
         return Field(feature, unit, choices=tuple(sorted(values)), example=_give_kind(seen.values[:1], feature))
-    middle = seen.edges[len(seen.edges) // 2] if seen.edges else seen.minimum
+    middle = seen.middle
     is_whole = feature.kind == "integer" and middle is not None
     return Field(feature, unit, seen.minimum, seen.maximum, example=round(middle) if is_whole and middle else middle)
 

@@ -79,3 +79,43 @@ def test_a_feature_that_only_one_profile_knows_is_left_out():
     wide = profile_frame(pd.DataFrame({"x": [1.0], "y": [2.0]}))
     assert [one.name for one in compare_profiles(wide, profile_of([1.0]))] == ["x"]
     assert [one.name for one in compare_profiles(profile_of([1.0]), wide)] == ["x"]
+
+
+def flag(ones):
+    return np.arange(1000) < 1000 * ones
+
+
+CAP = np.minimum(np.linspace(0, 1, 1000), 0.08)
+ATOMS = {
+    "constant": (np.full(1000, 5.0), np.full(1000, 5000.0)), "constant below": (np.full(1000, 5.0), np.full(1000, 3.0)),
+    "flag": (flag(0.95) * 1.0, flag(0.2) * 1.0), "capped": (CAP, np.minimum(np.linspace(0, 0.11, 1000), 0.08)),
+    "zeros": (np.maximum(np.linspace(-1, 0.5, 1000), 0), np.maximum(np.linspace(-0.1, 0.5, 1000), 0)),
+    "middle": (np.r_[np.full(400, 1.0), np.linspace(0, 2, 600)], np.r_[np.full(40, 1.0), np.linspace(0, 2, 960)])}
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("name", ATOMS)
+def test_a_number_that_many_rows_share_has_a_bin_of_its_own(name, sign):
+    then, now = ATOMS[name]
+    assert measure(sign * then, sign * now).psi > 0.2
+    (held,) = compare_profiles(profile_of(sign * then), profile_of(sign * now))
+    assert held.psi > 0.2
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_drift_is_the_same_in_the_mirror(seed):
+    rng = np.random.default_rng(seed)
+
+    def draw(share, at):
+        return np.where(rng.random(3000) < share, at, rng.normal(size=3000))
+
+    at = rng.choice([-3.0, 0.0, 3.0])
+    then, now = draw(rng.random() * 0.95, at), draw(rng.random() * 0.95, at)
+    mirrored = measure(-then, -now).psi
+    assert measure(then, now).psi == pytest.approx(mirrored, rel=0.1, abs=0.02)
+
+
+def test_rows_of_a_unit_are_told_apart_in_all_bins():
+    units = pd.Series(np.repeat(np.arange(50), 20))
+    df = pd.DataFrame({"x": (np.repeat(np.arange(50), 20) % 10).astype(float)})
+    assert profile_frame(df, unit=units)["x"].correlation > 0.9

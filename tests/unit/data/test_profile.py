@@ -37,3 +37,9 @@ def test_wrong_frames_are_refused():
         profile_frame(pd.DataFrame({"temp": [1]}), ["tepm"])
     with pytest.raises(DataError):
         profile_frame(pd.DataFrame({"temp": []}))
+
+
+def test_the_middle_is_a_number_of_the_rows():
+    for values in ([5.0] * 20, [0.0] * 10 + [1.0] * 90, [0.0] * 90 + [1.0] * 10, list(range(100)), [3.0]):
+        assert profile_frame(pd.DataFrame({"x": values}))["x"].middle in values
+    assert profile_frame(pd.DataFrame({"x": [np.nan]}))["x"].middle is None
