@@ -48,7 +48,7 @@ def draw_parity(report: ParityReport) -> Plot:
     ax.axvspan(low - 1.3 * band, low - 0.3 * band, color=PALE, alpha=0.15, linewidth=0, zorder=0)
     _name_tolerances(ax, report)
     ticks = range(low, high + 1, max(1, (high - low) // 4))
-    ax.set_xticks([low - 0.8 * band, *ticks], ["0", *(f"$10^{{{tick}}}$" for tick in ticks)])
+    ax.set_xticks([low - 0.8 * band, *ticks], ["0", *(f"1e{tick}" for tick in ticks)])
     ax.set_xlim(low - 1.3 * band, high + 1.5)
     ax.set_yticks([-y for y in range(len(report.implementations))], [one.name for one in report.implementations])
     ax.set_ylim(0.5 - len(report.implementations), 0.6)

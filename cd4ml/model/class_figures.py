@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..base.errors import DataError
 from .evaluation import Scored
 from .figures import CANDIDATE, CHAMPION, ORANGE, SOFT, Plot, label_axes, make_figure
+from .statistic import sort_labels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -219,7 +220,7 @@ def count_confusions(scored: Scored) -> "tuple[list[str], np.ndarray]":
     import pandas as pd
 
     truth, guess = scored.truth, scored.predictions["prediction"].to_numpy()
-    labels = sorted(set(np.unique(truth)) | set(np.unique(guess)))
+    labels = sort_labels({*truth.tolist(), *guess.tolist()})
     mixed = [int(((truth == label) != (guess == label)).sum()) for label in labels]
     ranked = sorted(range(len(labels)), key=lambda i: (-mixed[i], i))
     kept = [labels[i] for i in sorted(ranked[: MOST if len(labels) <= MOST else MOST - 1])]

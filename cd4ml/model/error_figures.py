@@ -83,7 +83,7 @@ def draw_residuals_by_time(scored: Scored, when: "pd.Series", unit: str = "") ->
     if len(when) != len(scored.y) or not pd.api.types.is_datetime64_any_dtype(when) or not when.notna().any():
         raise DataError("Residuals cannot be drawn over time", expected=f"{len(scored.y)} dates",
                         got=f"{when.notna().sum()} values of type {when.dtype}")
-    dates, left = when.to_numpy(), scored.truth - scored.predictions["prediction"].to_numpy()
+    dates, left = when.dt.tz_localize(None).to_numpy(), scored.truth - scored.predictions["prediction"].to_numpy()
     order = np.argsort(dates, kind="stable")[: int(when.notna().sum())]  # dates that are missing come last
     periods = np.array_split(order, min(24, 1 + len(order) // 40))
     low, middle, high = np.transpose([np.quantile(left[rows], [0.1, 0.5, 0.9]) for rows in periods])

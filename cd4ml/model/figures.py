@@ -46,6 +46,10 @@ class Plot:
     drawn: dict[str, bytes] = field(default_factory=dict, repr=False)  # by kind: shown and recorded, drawn once
 
     def __post_init__(self) -> None:
+        from matplotlib.text import Text
+
+        for text in self.figure.findobj(Text):
+            text.set_parse_math(False)  # a `$` in the name of a class or a feature is one
         self.figure.draw_without_rendering()  # lays it out; each further draw would move the axes by a hair
         self.figure.set_layout_engine("none")
 

@@ -85,7 +85,9 @@ def _in_zone(day: Day, zone: datetime.tzinfo | None) -> "pd.Timestamp":
     moment = pd.Timestamp(day)
     if (moment.tz is None) == (zone is None):
         return moment
-    return moment.tz_localize(zone) if zone is not None else moment.tz_convert("UTC").tz_localize(None)
+    if zone is None:
+        return moment.tz_convert("UTC").tz_localize(None)
+    return moment.tz_localize(zone, ambiguous=True, nonexistent="shift_forward")  # some days do not begin at midnight
 
 
 def _join_days(edges: "list[pd.Timestamp]") -> str:

@@ -38,6 +38,26 @@ CLASSES = score_classes(RNG.choice(list("abc"), 400), SHARES)
 REGRESSION = score_regression(CHANCE + RNG.normal(size=400), CHANCE)
 
 
+def test_dates_with_a_time_zone_are_drawn_as_they_are_read():
+    plot = draw_residuals_by_time(REGRESSION, DAYS.dt.tz_localize("America/Sao_Paulo"))
+    assert plot.caption == draw_residuals_by_time(REGRESSION, DAYS).caption
+
+
+def test_classes_of_several_types_are_counted():
+    y = pd.Series(["a", 1, None], dtype=object).fillna(2.5)
+    names, counts = count_confusions(Scored(y, pd.DataFrame({"prediction": y}), "multiclass"))
+    assert sorted(names) == ["1", "2.5", "a"]
+    assert counts.trace() == 3
+
+
+def test_a_dollar_in_a_name_is_drawn_as_one():
+    names = ["$5_{$", "a$b$_", "c"]
+    shares = SHARES.set_axis([f"probability_{name}" for name in names], axis=1)
+    for plot in draw_errors(score_classes(RNG.choice(names, 400), shares)):
+        assert plot.to_bytes("svg")
+    assert b"$5_{$" in draw_confusion(score_classes(RNG.choice(names, 400), shares)).to_bytes("svg")
+
+
 @pytest.mark.parametrize("rows", [1, 5, 45])
 @pytest.mark.parametrize("scored", [BINARY, CLASSES, REGRESSION], ids=lambda scored: scored.task)
 @pytest.mark.filterwarnings("error")

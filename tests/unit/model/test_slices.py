@@ -70,3 +70,8 @@ def test_the_gap_of_equal_slices_is_small_and_of_unequal_ones_is_found():
     assert measure_gap(scored, slices, "rmse").upper < 0.2
     X, scored = make(bad=6.0)
     assert measure_gap(scored, cut_slices(X, ["place"]), "rmse").lower > 0.5
+
+
+def test_values_of_several_types_are_slices():
+    found = cut_slices(pd.DataFrame({"x": pd.Series(["a", 1, None, 2.5, "a", True], dtype=object)}), ["x"])
+    assert {one.value: len(one.rows) for one in found} == {"(missing)": 1, "a": 2, "1": 1, "2.5": 1, "True": 1}

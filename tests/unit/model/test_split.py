@@ -59,3 +59,13 @@ def test_duplicates_are_found_by_content_with_missing_values():
 def test_other_columns_are_refused():
     with pytest.raises(DataError, match="same columns"):
         check_split(Split(pd.DataFrame({"a": [1]}), pd.DataFrame({"b": [1]})))
+
+
+@pytest.mark.parametrize(("zone", "day"), [("America/Sao_Paulo", datetime.date(2017, 10, 15)),  # begins at 1 o'clock
+                                           ("America/Havana", datetime.date(2018, 11, 4))])  # midnight comes twice
+def test_a_day_that_does_not_begin_at_midnight_is_a_bound(zone, day):
+    start, hour = pd.Timestamp(day - datetime.timedelta(days=1), tz=zone), pd.Timedelta("1h")
+    df = pd.DataFrame({"at": [start, *(pd.date_range(start, periods=60, freq=hour))]})
+    split = split_by_time(df, "at", day - datetime.timedelta(days=1), day, day + datetime.timedelta(days=1))
+    assert set(split.train["at"].dt.date) == {day - datetime.timedelta(days=1)}
+    assert set(split.holdout["at"].dt.date) == {day}
