@@ -37,6 +37,8 @@ MEASURES = {
     "violations": Measure("Breaches of a contract", "", "data"),
     "leaking_columns": Measure("Features known only after the event", "", "data"),
     "shared_rows": Measure("Rows in both train and holdout", "", "data"),
+    "shared_units": Measure("Share of the holdout's units that training has seen", "", "data"),
+    "alike_rows": Measure("Share of the holdout's rows that training has seen under another number", "", "data"),
     "train_rows": Measure("Rows to learn from", "", "data"),
     "holdout_rows": Measure("Rows to be judged on", "", "data"),
     "missing": Measure("Largest share of missing values in a feature", "", "data"),

@@ -99,38 +99,45 @@ def _check_column(df: "pd.DataFrame", column: str) -> None:
         raise DataError(f"There is no column '{column}' to split by", fix=suggest_name(column, map(str, df.columns)))
 
 # %% ../../nbs/model/10_split.ipynb #bc3dc110
-def split_at_random(df: "pd.DataFrame", share: float, seed: int, stratify: str | None = None) -> Split:
+def split_at_random(df: "pd.DataFrame", share: float, seed: int, stratify: str | None = None,
+                    unit: str | None = None) -> Split:
     """Return a random `share` of the rows as holdout and the rest as train.
 
-    `stratify` names a column whose values get the same share each, to the nearest row.
+    `stratify` names a column whose values get the same share each, to the nearest row. `unit` names a column whose
+    values are drawn instead of rows, so that all rows of a patient are on one side; strata are those of its first row.
 
     Raises:
         ParameterError: the share is not between 0 and 1, or leaves one part without rows.
-        DataError: the column to stratify by is missing.
+        DataError: the column to stratify by, or that of the unit, is missing.
     """
     import numpy as np
 
     if not 0 < share < 1:
         raise ParameterError("The share of the holdout is out of range", expected="more than 0, less than 1", got=share)
-    groups = [np.arange(len(df))]
-    if stratify is not None:
-        _check_column(df, stratify)
-        groups = _group_rows(df[stratify])
+    for name in (stratify, unit):
+        if name is not None:
+            _check_column(df, name)
+    codes = np.arange(len(df)) if unit is None else df[unit].factorize(use_na_sentinel=False)[0]
+    first = np.unique(codes, return_index=True)[1]
+    groups = [np.arange(len(first))] if stratify is None else _group_rows(df[stratify].iloc[first])
     rng = np.random.default_rng(seed)
-    held = np.zeros(len(df), dtype=bool)
-    for rows in groups:
-        held[rng.permutation(rows)[: round(share * len(rows))]] = True
+    drawn = np.zeros(len(first), dtype=bool)
+    for group in groups:
+        drawn[rng.permutation(group)[: round(share * len(group))]] = True
+    held = drawn[codes]
     if held.all() or not held.any():
         raise ParameterError("The share leaves one part without rows", got=f"{share} of {len(df)} rows",
                              expected="at least 1 row in each part")
     return Split(df[~held], df[held])
 
 
+# %% ../../nbs/model/10_split.ipynb #6b9e0f13
 def _group_rows(values: "pd.Series") -> "list[np.ndarray]":
     import numpy as np
 
     codes = values.factorize(sort=False, use_na_sentinel=False)[0]
     return [np.flatnonzero(codes == code) for code in range(codes.max() + 1)] if len(codes) else []
+
 
 # %% ../../nbs/model/10_split.ipynb #059bd8ed
 def check_split(split: Split) -> Split:

@@ -69,3 +69,13 @@ def test_a_day_that_does_not_begin_at_midnight_is_a_bound(zone, day):
     split = split_by_time(df, "at", day - datetime.timedelta(days=1), day, day + datetime.timedelta(days=1))
     assert set(split.train["at"].dt.date) == {day - datetime.timedelta(days=1)}
     assert set(split.holdout["at"].dt.date) == {day}
+
+
+def test_rows_of_a_unit_stay_together():
+    df = pd.DataFrame({"x": range(300), "patient": [f"p{i % 50}" for i in range(300)], "sick": [i % 50 < 10 for i in
+                                                                                             range(300)]})
+    split = split_at_random(df, 0.2, 1, "sick", "patient")
+    assert not set(split.train["patient"]) & set(split.holdout["patient"])
+    assert (len(split.holdout), int(split.holdout["sick"].sum())) == (60, 12)
+    with pytest.raises(DataError, match="patiant"):
+        split_at_random(df, 0.2, 1, unit="patiant")
