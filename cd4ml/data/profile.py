@@ -9,7 +9,7 @@ __all__ = ['BINS', 'POINTS', 'MAX_VALUES', 'FeatureProfile', 'Profile', 'count_b
 # %% ../../nbs/data/30_profile.ipynb #338b5cb7
 import html
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
@@ -111,7 +111,9 @@ class Profile:
 
 # %% ../../nbs/data/30_profile.ipynb #1d26adc5
 def _draw_row(feature: FeatureProfile) -> str:
-    if feature.kind == "numeric":
+    if feature.distinct and feature.mean is None and not feature.values:
+        told = f"{feature.distinct:,} values, none of them kept"
+    elif feature.kind == "numeric":
         told = "no values" if feature.mean is None else (
             f"{feature.minimum:.4g} to {feature.maximum:.4g}, mean {feature.mean:.4g}, sd {feature.std:.4g}")
     else:
@@ -240,12 +242,13 @@ def _code_rows(feature: FeatureProfile, column: "pd.Series") -> "np.ndarray":
 
 
 # %% ../../nbs/data/30_profile.ipynb #8ad25d30
-def profile_frame(df: "pd.DataFrame", columns: Iterable[str] | None = None,
-                  unit: "pd.Series | None" = None) -> Profile:
+def profile_frame(df: "pd.DataFrame", columns: Iterable[str] | None = None, unit: "pd.Series | None" = None,
+                  personal: Collection[str] = ()) -> Profile:
     """Return the profile of `columns` of `df`, or of all of them.
 
     Numbers are numeric; booleans, texts, dates and everything else are categories. `unit` names the unit of each row,
-    such as its day, if rows of one unit are not independent.
+    such as its day, if rows of one unit are not independent. Of `personal` columns no value is kept, only how many are
+    missing and how many different ones there are.
 
     Raises:
         DataError: the frame has no rows, or columns are missing.
@@ -258,7 +261,8 @@ def profile_frame(df: "pd.DataFrame", columns: Iterable[str] | None = None,
     if missing := [name for name in names if name not in df.columns]:
         raise DataError("Columns to profile are missing", got=", ".join(missing),
                         fix=suggest_name(missing[0], map(str, df.columns)))
-    features = [_profile_column(name, df[name]) for name in names]
+    features = [_count_column(name, df[name]) if name in personal else _profile_column(name, df[name])
+                for name in names]
     if unit is None:
         return Profile(len(df), tuple(features))
     codes = np.unique(unit.astype(str), return_inverse=True)[1]
@@ -269,9 +273,21 @@ def profile_frame(df: "pd.DataFrame", columns: Iterable[str] | None = None,
     return Profile(len(df), tuple(features), len(sizes), float((sizes**2).sum() / sizes.sum()))
 
 
+# %% ../../nbs/data/30_profile.ipynb #a4c1f7e8
 def _profile_column(name: str, column: "pd.Series") -> FeatureProfile:
+    return _profile_numbers(name, column) if _is_number(column) else _profile_values(name, column)
+
+
+def _is_number(column: "pd.Series") -> bool:
     import pandas as pd
 
-    is_number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
-    return _profile_numbers(name, column) if is_number else _profile_values(name, column)
+    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+
+
+def _count_column(name: str, column: "pd.Series") -> FeatureProfile:
+    """Return what may be known of a personal column: one bin for all its numbers, or values that are all "other"."""
+    missing, distinct = float(column.isna().mean()), int(column.nunique())
+    if _is_number(column):
+        return FeatureProfile(name, "numeric", missing, (1 - missing,), distinct=distinct)
+    return FeatureProfile(name, "categorical", missing, (), other=1 - missing, distinct=distinct)
 
