@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Status', 'POWER', 'SIGNS', 'RuleResult', 'judge_rule', 'plan_rows', 'Measured', 'judge_measured', 'Decision',
-           'judge_rules', 'join_decisions', 'judge_candidate', 'render_decision']
+           'judge_rules', 'join_decisions', 'render_decision']
 
 # %% ../../nbs/model/50_gate.ipynb #338b5cb7
 import html
@@ -223,30 +223,6 @@ def _decide(results: Sequence[RuleResult]) -> Decision:
     decisive = [result for result in results if result.status == status]
     told = "failed" if status == "fail" else "could not be decided"
     return Decision(status, tuple(results), f"{len(decisive)} of {len(results)} rules {told}: {decisive[0].reason}")
-
-# %% ../../nbs/model/50_gate.ipynb #8e3cfbf4
-def judge_candidate(
-    rules: Sequence[Rule], metrics: Mapping[str, Interval], differences: Mapping[str, Interval] | None = None
-) -> Decision:
-    """Return the decision over `rules` that ask for metrics and differences on all rows.
-
-    `differences` are those to the champion, None when there is no champion yet.
-
-    Raises:
-        ParameterError: there are no rules, or one asks for a metric that was not measured.
-    """
-    measured, missing = [], []
-    for rule in rules:
-        known = metrics if rule.margin is None else differences
-        if known is not None and rule.metric not in known:
-            missing.append(rule.metric)
-        else:
-            measured.append(Measured({"": known[rule.metric]}) if known is not None else Measured(
-                excuse="there is no champion yet, so there is nothing to be worse than"))
-    if missing:
-        raise ParameterError("The gate asks for metrics that were not measured", got=", ".join(missing),
-                             expected=", ".join(metrics), where="evaluate.rules", fix="Evaluate these metrics too")
-    return judge_rules(rules, measured)
 
 # %% ../../nbs/model/50_gate.ipynb #90ea6149
 SIGNS = {"pass": ("✓", "#1a7f37"), "fail": ("✗", "#b3261e"), "inconclusive": ("?", "#6b6b6b")}

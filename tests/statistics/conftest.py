@@ -14,7 +14,7 @@ from scipy.stats import binom
 
 from cd4ml.model.comparison import compare_predictions
 from cd4ml.model.evaluation import Interval, Resampling, Scored, evaluate_predictions
-from cd4ml.model.gate import judge_candidate
+from cd4ml.model.gate import Measured, judge_rules
 from cd4ml.model.rules import parse_rules
 from cd4ml.problems.houses import price_houses, simulate_houses
 
@@ -167,7 +167,7 @@ def judge() -> Callable[[Intervals, dict[str, Any]], list[str]]:
     """Return the function that gives the gate's decision on each comparison, by one rule as `params` hold it."""
     def run(differences: Intervals, rule: dict[str, Any]) -> list[str]:
         rules = parse_rules([rule], "regression" if rule["metric"] in ("rmse", "mae") else "binary")
-        return [judge_candidate(rules, {}, found).status for found in differences]
+        return [judge_rules(rules, [Measured({"": found[rule["metric"]]})]).status for found in differences]
 
     return run
 
