@@ -109,12 +109,10 @@ class Scored:
     """Hold the truth `y`, the predictions of the same rows (see `predict_rows`), their task and resampling unit.
 
     `unit` holds a label for each row, such as its day; rows that share one are resampled together. None: each row.
-    `classes` are the two of a binary problem, of which the second in sorted order is the positive one; where none are
-    given, those that occur in the truth or the predictions.
+    `classes` are the two of a binary problem, the second in sorted order the positive one. None: those that occur.
 
     Raises:
-        DataError: rows are missing, do not match in number, or hold a value that is not a number; or a binary problem
-            has not two classes.
+        DataError: rows are missing, do not match in number or are no numbers, or a binary problem has not two classes.
     """
 
     y: "pd.Series"
@@ -134,8 +132,7 @@ class Scored:
         """The truth as a plain array."""
         import pandas as pd
 
-        kind = float if self.task == "regression" else None
-        return pd.Series(self.y).to_numpy(dtype=kind)
+        return pd.Series(self.y).to_numpy(dtype=float if self.task == "regression" else None)
 
     @functools.cached_property
     def units(self) -> Units:
@@ -144,11 +141,16 @@ class Scored:
 
     def read_scores(self) -> "tuple[np.ndarray, np.ndarray]":
         """Return the score of each row, and 1.0 if it came true, else 0.0; several classes: of the chosen one."""
-        return read_scores(*_code_labels(self))
+        return read_scores(*self.coded)
+
+    @functools.cached_property
+    def coded(self) -> "tuple[np.ndarray, pd.DataFrame]":
+        """Truth and predictions, those of a binary problem with True for the positive class."""
+        return _code_labels(self)
 
     def prepare(self, metric: Metric, rows: "np.ndarray | None" = None) -> Statistic:
         """Return `metric` of all rows, or of those at the positions `rows`, as a function of the units' weights."""
-        truth, predictions = (self.truth, self.predictions) if metric.asks_labels else _code_labels(self)
+        truth, predictions = (self.truth, self.predictions) if metric.asks_labels else self.coded
         if rows is None:
             return metric.prepare(truth, predictions, self.units)
         return metric.prepare(truth[rows], predictions.iloc[rows], self.units.select(rows))
@@ -183,7 +185,6 @@ def _list_labels(scored: Scored) -> set[Any]:
 
 
 def _code_labels(scored: Scored) -> "tuple[np.ndarray, pd.DataFrame]":
-    """Return truth and predictions, those of a binary problem with True for the positive class."""
     if scored.task != "binary":
         return scored.truth, scored.predictions
     positive = scored.classes[1]
@@ -386,6 +387,6 @@ def count_trials(scored: Scored, metric: Metric, rows: "np.ndarray | None" = Non
     """Return how many independent trials `metric` of all rows, or of those at `rows`, sums up; 0 if nobody knows."""
     if metric.count_trials is None:
         return 0
-    truth = _code_labels(scored)[0]
+    truth = scored.coded[0]
     return metric.count_trials(*((truth, scored.units) if rows is None else (truth[rows], scored.units.select(rows))))
 
