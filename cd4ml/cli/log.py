@@ -63,11 +63,12 @@ def predictions(problem: ProblemArgument, since: SinceOption = None, until: Unti
     from cd4ml.production import queries
     from cd4ml.production.predictions import find_log
 
+    _check_together(missing, by, out, limit, (since, until, release, role, key, one, where))
     settings, now = load_settings(), read_clock()
     address, name = find_log(settings.prediction_log), find_problem(problem, settings.package).name
     low, high = (queries.read_moment(end, now) if end else None for end in (since, until))
     query = queries.LogQuery(name, low, high, release, role or "", key, one,
-                             tuple(map(queries.read_condition, where or ())))
+                             tuple(queries.read_condition(one, now) for one in where or ()))
     if missing:
         _show_missing(address, name, as_json)
     elif by:
@@ -78,6 +79,17 @@ def predictions(problem: ProblemArgument, since: SinceOption = None, until: Unti
                     lambda console: console.print(f"{rows:,} predictions written: {out}", markup=False))
     else:
         _show_rows(name, queries.find_predictions(address, query, 20 if limit is None else limit), as_json)
+
+# %% ../../nbs/cli/32_log.ipynb #9f7d20e4
+def _check_together(missing: bool, by: str | None, out: Path | None, limit: int | None,
+                    asked: Sequence[object]) -> None:
+    if missing and (by or out or limit is not None or any(asked)):
+        raise Cd4mlError("--missing counts all predictions by age, and goes with no other option but --json",
+                         fix="Leave out --missing, or the others")
+    if by and (out or limit is not None):
+        raise Cd4mlError("--by counts: it goes neither with --out nor with --limit, which are about rows",
+                         fix="Leave out --by, or the others")
+
 
 # %% ../../nbs/cli/32_log.ipynb #8b96ae9d
 def _show_rows(problem: str, found: Sequence[dict[str, Any]], as_json: bool) -> None:

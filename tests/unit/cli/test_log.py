@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -51,7 +52,9 @@ def find_ids(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
     (["--until", "2013-07-02"], "10"), (["--since", "2013-07-02T04:00", "--until", "2013-07-02T20:00"], "32"),
     (["--where", "x>=2", "--where", "x!=4"], "532"),
     (["--where", "name=[b]3"], "3"), (["--role", "shadow"], ""), (["--since", "5m"], ""),
-    (["--where", "probability>0.5"], ""), (["--where", "prediction=a", "--limit", "1"], "5")])
+    (["--where", "probability>0.5"], ""), (["--where", "prediction=a", "--limit", "1"], "5"),
+    (["--where", "at>2013-07-02", "--where", "at<=2013-07-02T12:00+00:00"], "32"), (["--where", "key=k2"], "2"),
+    (["--where", "name=null"], ""), (["--where", "x!=null", "--where", "x<1"], "0")])
 def test_what_is_asked_for_is_found_the_newest_first(
         folder: Path, capsys: pytest.CaptureFixture[str], words: list[str], expected: str) -> None:
     assert find_ids(capsys, *words) == [f"p{one}" for one in expected]
@@ -92,9 +95,51 @@ def test_rows_are_written_as_a_table(folder: Path, capsys: pytest.CaptureFixture
     assert ask(capsys, "predictions", "iris", "--until", "2000-01-01", "--out", str(out))[0] == 0
 
 
+def log_features(folder: Path, *rows: dict[str, Any]) -> None:
+    """Log each of `rows` as the answer of a release of its own."""
+    PredictionLog(folder / "log").append([
+        Prediction(f"q{i}", "r", AT + dt.timedelta(days=9), "iris", 3 + i, row, {"prediction": "a"}, 0.01)
+        for i, row in enumerate(rows)])
+
+
+def test_a_value_is_compared_as_what_each_release_was_asked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log_features(folder, {"line": 1, "late": True}, {"line": "1", "late": False}, {"line": "A", "late": None})
+    for where, expected in (("line=1", "10"), ("line=A", "2"), ("late=true", "0"), ("late=False", "1"),
+                            ("late=null", "2543210")):
+        assert "".join(one[1] for one in find_ids(capsys, "--where", where)) == expected, where
+    assert ask(capsys, "predictions", "iris", "--where", "late=yes")[0] == 2
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_every_feature_has_its_place_in_a_table(folder: Path, capsys: pytest.CaptureFixture[str], suffix: str) -> None:
+    log_features(folder, {"x": 10**30, "line": 1, "huge": 10**400, "outcome": 7}, {"x": 1.5, "line": "A", "huge": 1})
+    out = folder / f"rows{suffix}"
+    (folder / "told.csv").write_text("prediction_id,outcome\np5,b\n")
+    assert ask(capsys, "feedback", "iris", str(folder / "told.csv"))[0] == 0
+    assert ask(capsys, "predictions", "iris", "--since", "2013-07-03", "--out", str(out))[0] == 0
+    df = (pd.read_csv(out) if suffix == ".csv" else pd.read_parquet(out)).set_index("prediction_id")
+    assert [*df.loc[["p5", "q0", "q1"], "x"]] == [5, 1e30, 1.5]
+    assert [*df.loc[["q0", "q1"], "line"].astype(str)] == ["1", "A"]
+    assert str(df.loc["q0", "huge"]).startswith("1000")
+    assert (df.loc["q0", "feature_outcome"], df.loc["p5", "outcome"]) == (7, "b")
+
+
+def test_what_no_table_can_hold_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log_features(folder, {"name": "\ud800"})
+    for name in ("rows.csv", "rows.parquet"):
+        code, _, err = ask(capsys, "predictions", "iris", "--out", str(folder / name))
+        assert (code, "fit into no table" in err) == (2, True)
+
+
 @pytest.mark.parametrize(("words", "said"), [
     (["--where", "x is 3"], "no condition"), (["--where", "y>3"], "has no 'y'"), (["--since", "soon"], "no time"),
-    (["--out", "rows.txt"], "end of a name")])
+    (["--out", "rows.txt"], "end of a name"), (["--where", "y=1"], "has no 'y'"), (["--where", "outcome=a"], "no 'out"),
+    (["--where", "z!=1", "--by", "day"], "has no 'z'"), (["--where", "z!=1", "--out", "rows.csv"], "has no 'z'"),
+    (["--where", "x>abc"], "'x' is never"), (["--where", "x=true"], "'x' is never"), (["--where", "x!=NaN"], "'x' is never"),
+    (["--where", "at>soon"], "no time"), (["--where", "x>=2 and x<4"], "more than one condition"),
+    (["--where", "name=a and x<4"], "more than one condition"), (["--by", "day", "--out", "rows.csv"], "--by counts"),
+    (["--by", "day", "--limit", "3"], "--by counts"), (["--missing", "--by", "day"], "--missing counts all"),
+    (["--missing", "--since", "7d"], "--missing counts all")])
 def test_mistakes_end_with_2_and_say_what_is_meant(
         folder: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str) -> None:
     code, _, err = ask(capsys, "predictions", "iris", *words)
