@@ -6,6 +6,7 @@
 __all__ = ['LAB_OPTIONS', 'CleanOption', 'site', 'write_site', 'lab', 'doctor']
 
 # %% ../../nbs/cli/40_workbench.ipynb #3e20d91c
+import contextlib
 import os
 import sys
 import time
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..base.errors import Cd4mlError
 from .console import make_table, show_result
 from .delivery import read_clock
 from .options import JsonOption
@@ -22,6 +24,7 @@ from .options import JsonOption
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from cd4ml.base.settings import Settings
     from cd4ml.delivery.site import Site
 
 # %% ../../nbs/cli/40_workbench.ipynb #13bbab76
@@ -74,9 +77,11 @@ def lab(context: typer.Context) -> None:
 # %% ../../nbs/cli/40_workbench.ipynb #b93bb496
 CleanOption = Annotated[int | None, typer.Option(
     "--clean", min=0, metavar="DAYS",
-    help="Remove finished steps and environments of no use for so many days, and predictions as settings say.")]
+    help="Remove finished steps and environments of no use for so many days, and predictions older than "
+                                   "prediction_days in settings.ini.")]
 
 
+# %% ../../nbs/cli/40_workbench.ipynb #3e8f0d71
 def doctor(clean: CleanOption = None, as_json: JsonOption = False) -> None:
     """Check the workbench and mend what can be mended: stores, lock, kernels, MLflow, leftovers, sinks.
 
@@ -85,16 +90,22 @@ def doctor(clean: CleanOption = None, as_json: JsonOption = False) -> None:
     from cd4ml.base.settings import load_settings
     from cd4ml.delivery.checkup import Finding, examine_workbench
     from cd4ml.delivery.cleaning import clean_store
+    from cd4ml.production.leases import release_days
     from cd4ml.production.retention import examine_log, prune_by_settings
     from cd4ml.production.shipping import examine_sinks
 
-    settings, cleaned = load_settings(), []
+    settings, now, cleaned = load_settings(), read_clock(), []
     if clean is not None:
         done = clean_store(settings, time.time() - clean * 86400)
         cleaned = [Finding("cleaning", True, f"{done.steps} steps, {done.drafts} drafts and {done.environments} "
                                              f"environments removed, {done.freed / 1e6:,.0f} MB freed")]
-        cleaned.append(prune_by_settings(settings, read_clock()))
-    findings = [*cleaned, *examine_workbench(settings, [examine_log]), *examine_sinks(settings)]
+        with contextlib.suppress(Cd4mlError):  # which the sinks' findings name
+            release_days(settings)
+        cleaned.append(prune_by_settings(settings, now))
+    def examine_predictions(settings: "Settings") -> "list[Finding]":
+        return examine_log(settings, now)
+
+    findings = [*cleaned, *examine_workbench(settings, [examine_predictions]), *examine_sinks(settings)]
     healthy = all(one.is_good for one in findings)
     rows = [("✔" if one.is_good else "✘", one.subject, one.finding, one.fix) for one in findings]
     show_result(as_json, {"healthy": healthy, "findings": [asdict(one) for one in findings]},

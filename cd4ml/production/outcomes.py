@@ -205,11 +205,11 @@ def _count_waiting(part: Place, log: OutcomeLog, problem: str) -> list[tuple[Any
                        "and o.problem = p.problem)) group by 1, 2", (problem,), log.path)
 
 # %% ../../nbs/production/16_outcomes.ipynb #772c97da
-def find_early_keys(address: Address, problem: str, keys: Sequence[str] | None = None) -> list[str]:
-    """Return those `keys`, or of all that were told, that no prediction of `problem` has."""
+def find_early_keys(address: Address, problem: str, keys: Sequence[str] | None = None, without: str = "") -> list[str]:
+    """Return those `keys`, or of all that were told, that no prediction of `problem` has; not one of part `without`."""
     told = [*keys] if keys is not None else [row[0] for row in OutcomeLog(address).select(
         "select distinct key from outcomes where key <> '' and problem = ?", (problem,))]
-    parts = list_parts(address) if told else []
+    parts = [one for one in list_parts(address) if one.name != without] if told else []
     known = {row[0] for some in _cut(told) for part in parts for row in part.select(
         f"select key from predictions where problem = ? and key <> '' and key in ({mark_places(some)})",
         (problem, *some))}

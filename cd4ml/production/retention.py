@@ -132,41 +132,48 @@ def find_heard(cursors: Iterable[Mapping[str, int]]) -> int:
 
 # %% ../../nbs/production/19_retention.ipynb #b6ce8dcc
 def _remove_part(address: Address, part: Part) -> bool:
-    OutcomeLog(address).select("select 1")  # makes a file of an older version one of today's
-    keys = {(problem, key) for problem, key in part.select(
-        "select distinct problem, key from predictions where key <> ''")}
-    with contextlib.closing(sqlite3.connect(part.path, timeout=30, isolation_level=None)) as connection:
-        if (outcomes := find_outcomes(address)).is_file():
-            connection.execute("attach ? as beside", (str(outcomes),))
-        connection.execute("begin immediate")
+    told = OutcomeLog(address).select("select max(number) from outcomes")  # of an older version: is one of today's now
+    upto = (told[0][0] if told else 0) or 0  # by this one, those who follow know that it is the same file
+    with contextlib.closing(sqlite3.connect(":memory:", timeout=30, isolation_level=None)) as connection:
+        if upto:  # committed before the day: who is killed in between finds the day again
+            connection.execute("attach ? as beside", (str(find_outcomes(address)),))
+        connection.execute("attach ? as day", (str(part.path),))
+        connection.execute("begin")
+        connection.execute("pragma day.user_version = 0")  # from here on nobody else writes to the day
         tables, views = ([row[0] for row in connection.execute(
-            "select name from main.sqlite_master where type = ? and name not like 'sqlite%'", (kind,))]
+            "select name from day.sqlite_master where type = ? and name not like 'sqlite%'", (kind,))]
             for kind in ("table", "view"))
         if tables and not _is_heard(address, part):
             connection.execute("rollback")
             return False
-        if outcomes.is_file() and tables:
-            connection.execute(f"delete from beside.outcomes where prediction_id in (select prediction_id from "
-                               f"main.predictions) and {_NOT_LAST}")
+        if upto and tables:
+            keys = _list_last_keys(address, part)
+            connection.execute("delete from beside.outcomes where number < ? and prediction_id in "
+                               "(select prediction_id from day.predictions)", (upto,))
+            connection.executemany("delete from beside.outcomes where number < ? and problem = ? and key = ?",
+                                   ((upto, *one) for one in keys))
         for kind, names in (("view", views), ("table", tables)):
             for name in names:
-                connection.execute(f"drop {kind} main.{name}")
-        connection.execute("pragma main.user_version = 0")
+                connection.execute(f"drop {kind} day.{name}")
         connection.execute("commit")
-    for path in (part.path, *part.path.parent.glob(f"{part.path.name}-*")):
-        path.unlink(missing_ok=True)
-    _forget(address, part, keys)
+    _unlink_part(address, part)
     return True
 
+
 # %% ../../nbs/production/19_retention.ipynb #7e2f9b03
-def _forget(address: Address, part: Part, keys: set[tuple[str, str]]) -> None:
-    if (outcomes := find_outcomes(address)).is_file():
-        gone = [(problem, key) for problem in {one for one, _ in keys} for key in find_early_keys(
-            address, problem, [key for of, key in keys if of == problem])]
-        with contextlib.closing(sqlite3.connect(outcomes, timeout=30, isolation_level=None)) as connection:
-            connection.executemany(f"delete from outcomes where problem = ? and key = ? and {_NOT_LAST}", gone)
+def _list_last_keys(address: Address, part: Part) -> list[tuple[str, str]]:
+    """Return problem and key of what `part` has, and no other part."""
+    keys = part.select("select distinct problem, key from predictions where key <> ''")
+    return [(problem, key) for problem in {one for one, _ in keys} for key in find_early_keys(
+        address, problem, [key for of, key in keys if of == problem], part.name)]
+
+
+def _unlink_part(address: Address, part: Part) -> None:
+    for path in (part.path, *part.path.parent.glob(f"{part.path.name}-*")):
+        path.unlink(missing_ok=True)
     with contextlib.closing(open_file(find_folder(address) / "index.db")) as index:
         index.execute("delete from claims where day = ?", (part.day,))
+
 
 # %% ../../nbs/production/19_retention.ipynb #db1add5b
 _SAME = "exists (select 1 from predictions p where p.key = o.key and p.problem = o.problem"
@@ -195,11 +202,13 @@ def _prune_database(log: Database, before: int) -> Pruning:
     return Pruning(names, 0, ())
 
 # %% ../../nbs/production/19_retention.ipynb #bcb90f22
-def examine_log(settings: Settings) -> list[Finding]:
+def examine_log(settings: Settings, now: dt.datetime) -> list[Finding]:
     """Return what there is to say of the prediction log and of what came of it; raises as reading it does."""
-    address = find_log(settings.prediction_log)
-    kept = f"kept for {settings.prediction_days} days" if settings.prediction_days else "kept for ever"
-    findings = [Finding("prediction log", True, f"{_describe_size(address)}, {kept}")]
+    address, days = find_log(settings.prediction_log), settings.prediction_days
+    old = _list_old(address, days + 1, now) if days else []  # who removes them daily has a day for it
+    words = f", {len(old)} older" if old else ""
+    kept = f"to be kept for {days} days{words}" if days else "kept for ever"
+    findings = [Finding("prediction log", not old, f"{_describe_size(address)}, {kept}", _CLEAN if old else "")]
     for problem in list_problems(settings.package):
         found = summarise_outcomes(address, problem)
         if found.predictions:
@@ -207,6 +216,18 @@ def examine_log(settings: Settings) -> list[Finding]:
             early = f"; {found.early_keys:,} outcomes wait for their prediction" if found.early_keys else ""
             findings.append(Finding(f"outcomes of {problem}", True, words + early))
     return findings
+
+
+# %% ../../nbs/production/19_retention.ipynb #a71c3de8
+_CLEAN = "cd4ml doctor --clean 30, daily: nothing else removes predictions"
+
+
+def _list_old(address: Address, days: int, now: dt.datetime) -> list[str]:
+    first = int(now.timestamp() * 1000) // DAY - days
+    if is_postgres(address):
+        found = Database(str(address)).select("select distinct day from totals where last < ?", (first * DAY,))
+        return [name_day(row[0]) for row in found]
+    return [part.name for part in list_files(address) if _find_last_day(part) < first]
 
 
 def _describe_size(address: Address) -> str:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from ..base.errors import Cd4mlError, SettingsError, StoreError
 from ..base.settings import Settings
 from .events import Event, count_events, read_events
-from .leases import LOOK, Lease, LeaseError, hold_sink, list_leases, open_lease
+from .leases import LOOK, Lease, LeaseError, hold_sink, list_leases, list_strays, open_lease
 from .predictions import read_after
 from .sinks import Refusal, Sink, SinkAddress, SinkError, SinkState, find_secret, read_sinks
 
@@ -356,10 +356,8 @@ def examine_sinks(settings: Settings) -> "list[Finding]":
                 finding, fix = _examine_sink(open_lease(settings.prediction_log, problem, address))
                 if finding:
                     findings.append(Finding(f"{problem} → {address.url}", not fix, finding, fix))
-        names = {address.name for address in addresses}
-        removed = [one for one in list_leases(settings.prediction_log) if one.address.name not in names]
         findings += [Finding(f"{one.problem} → {one.address.url}", False, STUCK, f"cd4ml ship {one.problem} --forget "
-                             f"{one.address.url}") for one in removed if _is_stuck(one)]
+                             f"{one.address.url}") for one in list_strays(settings) if _is_stuck(one)]
     except Cd4mlError as error:
         findings.append(Finding("sinks", False, str(error), error.fix))
     return findings
@@ -370,7 +368,8 @@ STUCK = "not in the settings, and nobody ships to it; but no day of the log is p
 
 def _is_stuck(lease: Lease) -> bool:
     with hold_sink(lease) as is_free:
-        return is_free and bool(read_after(lease.log, lease.read().cursor.predictions, 1)[0])
+        state = lease.read()
+        return is_free and state.has_taken and bool(read_after(lease.log, state.cursor.predictions, 1)[0])
 
 
 def _examine_sink(lease: Lease) -> tuple[str, str]:

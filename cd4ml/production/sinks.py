@@ -125,6 +125,11 @@ class SinkState:
         """Whether the sink did not take what it was last sent."""
         return bool(self.since)
 
+    @property
+    def has_taken(self) -> bool:
+        """Whether the sink ever took an event, or refused it."""
+        return bool(self.delivered or self.refused)
+
     def to_dict(self) -> dict[str, Any]:
         """Return what there is to tell of it, without the cursor."""
         names = ("sink", "behind", "delivered", "refused", "since", "error", "at")

@@ -5,11 +5,13 @@ import sqlite3
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cd4ml.base.errors import StoreError
 from cd4ml.base.settings import load_settings
+from cd4ml.production import retention
 from cd4ml.production.outcomes import OutcomeLog, Told, find_early_keys, read_outcomes
 from cd4ml.production.places import list_parts
 from cd4ml.production.predictions import (
@@ -44,6 +46,42 @@ def test_what_came_of_old_days_goes_with_them(tmp_path: Path) -> None:
     assert len(list((tmp_path / "log").glob("2013*.db"))) == 4
     log.append([make_prediction("p13", 0)])  # the id is free again
     assert find_unlogged(tmp_path / "log", "flights", ["p13", "p12"]) == ["p12"]
+
+
+def test_what_is_told_while_a_day_is_removed_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    PredictionLog(tmp_path / "log").append([make_prediction("p0", 9, "k")])
+    outcomes = OutcomeLog(tmp_path / "log")
+    outcomes.append("flights", [Told("", "k", 0, "true"), Told("", "other", 0, "true")])
+
+    def find_and_tell(*words: Any) -> list[str]:
+        found = find_early_keys(*words)
+        outcomes.append("flights", [Told("", "k", 8, "false"), Told("", "k", 9, "false")])
+        return found
+
+    monkeypatch.setattr(retention, "find_early_keys", find_and_tell)
+    assert prune_log(tmp_path / "log", 3, NOW).removed
+    assert outcomes.select("select key, at from outcomes order by 1, 2") == [("k", 8), ("k", 9), ("other", 0)]
+
+
+def test_a_prune_that_is_killed_leaves_no_outcome_of_a_key_behind(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    PredictionLog(tmp_path / "log").append([make_prediction("p0", 9, "k")])
+    OutcomeLog(tmp_path / "log").append("flights", [Told("", "k", 0, "true"), Told("", "other", 0, "true")])
+
+    def die(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(retention, "find_early_keys", die)
+        with pytest.raises(KeyboardInterrupt):
+            prune_log(tmp_path / "log", 3, NOW)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", die)
+        with pytest.raises(KeyboardInterrupt):
+            prune_log(tmp_path / "log", 3, NOW)
+    prune_log(tmp_path / "log", 3, NOW)
+    assert OutcomeLog(tmp_path / "log").select("select key from outcomes") == [("other",)]
+    assert not list((tmp_path / "log").glob("2013*"))
 
 
 def test_nothing_is_removed_before_every_reader_has_seen_it(tmp_path: Path) -> None:
@@ -131,7 +169,7 @@ def test_servers_that_close_a_day_beside_a_prune_do_not_disturb_it(tmp_path: Pat
     try:
         for _ in range(200):
             prune_log(tmp_path / "log", 3, NOW)
-            assert examine_log(replace(load_settings(), prediction_log=str(tmp_path / "log")))
+            assert examine_log(replace(load_settings(), prediction_log=str(tmp_path / "log")), NOW)
     finally:
         stop.set()
         thread.join()
@@ -140,13 +178,18 @@ def test_servers_that_close_a_day_beside_a_prune_do_not_disturb_it(tmp_path: Pat
 
 def test_settings_say_how_long_and_the_doctor_says_how_it_is(tmp_path: Path) -> None:
     settings = replace(load_settings(), prediction_log=str(tmp_path / "log"))
-    assert "0 days" in examine_log(settings)[0].finding
+    assert "0 days" in examine_log(settings, NOW)[0].finding
     PredictionLog(tmp_path / "log").append([make_prediction(f"p{i}", i) for i in range(5)])
     OutcomeLog(tmp_path / "log").append("flights", [Told("p1", "", 0, "true"), Told("", "k", 0, "true")])
     assert prune_by_settings(settings, NOW).finding.startswith("0 days removed")
-    found = {one.subject: one.finding for one in examine_log(settings)}
+    found = {one.subject: one.finding for one in examine_log(settings, NOW)}
     assert found["outcomes of flights"].startswith("1 of 5 predictions of flights have an outcome; 1 outcomes wait")
     assert "5 days, 2013-07-27 to 2013-07-31" in found["prediction log"]
     settings = replace(settings, prediction_days=2)
+    found = examine_log(settings, NOW)[0]
+    assert (found.is_good, "1 older" in found.finding, "doctor --clean" in found.fix) == (False, True, True)
     assert prune_by_settings(settings, NOW).finding.startswith("2 days removed")
     assert summarise_log(tmp_path / "log", "flights").count == 3
+    assert examine_log(settings, NOW)[0].is_good
+    assert examine_log(settings, NOW + dt.timedelta(days=1))[0].is_good, "whoever cleans up daily has a day for it"
+    assert not examine_log(settings, NOW + dt.timedelta(days=2))[0].is_good

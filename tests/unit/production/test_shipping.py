@@ -19,7 +19,7 @@ from cd4ml.base.settings import load_settings
 from cd4ml.production import shipping
 from cd4ml.production.events import Cursor, Event, count_events, read_events
 from cd4ml.production.fluentd import pack_events
-from cd4ml.production.leases import FileLease, LeaseError, hold_sink, list_leases, open_lease
+from cd4ml.production.leases import FileLease, LeaseError, hold_sink, list_leases, open_lease, release_days
 from cd4ml.production.lines import DAY
 from cd4ml.production.outcomes import OutcomeLog, Told
 from cd4ml.production.predictions import LogRow, PredictionLog, read_after
@@ -345,6 +345,48 @@ def test_a_sink_that_is_no_more_keeps_days_until_it_is_forgotten(tmp_path: Path)
     assert shipping.forget_sink(settings, "toy", ADDRESS).delivered == 2
     assert prune_log(log.path, 1, later).removed == ("2013-07-02",)
     assert not shipping.examine_sinks(settings)
+
+
+def test_each_log_of_a_folder_is_shipped_on_its_own(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        log, shelf = PredictionLog(tmp_path / name), Shelf()
+        log.write(make_rows(2, stem=name))
+        shipping.empty_log(make_shipper(log, shelf))
+        assert shelf.taken == [f"{name}0", f"{name}1"]
+
+
+def test_what_a_sink_was_told_before_logs_had_states_of_their_own_is_not_told_again(log: PredictionLog) -> None:
+    log.write(make_rows(2))
+    shipping.empty_log(make_shipper(log, Shelf()))
+    folder = log.path.parent
+    (folder / "predictions-shipped").rename(folder / "shipped")
+    other, shelf = PredictionLog(folder / "other"), Shelf()
+    other.write(make_rows(1, stem="q"))
+    shipping.empty_log(make_shipper(other, shelf))  # the states were not its own
+    assert shelf.taken == ["q0"]
+    assert [one.read().delivered for one in list_leases(str(log.path))] == [2]
+    assert not (folder / "shipped").exists()
+
+
+def test_a_log_may_be_called_as_the_states_were(tmp_path: Path) -> None:
+    log, shelf = PredictionLog(tmp_path / "shipped"), Shelf()
+    log.write(make_rows(2))
+    for _ in range(2):
+        shipping.empty_log(make_shipper(log, shelf))
+    assert (shelf.taken, len(read_after(log.path, {}, 9)[0])) == (["p0", "p1"], 2)
+
+
+def test_a_mistyped_address_holds_no_day_back(log: PredictionLog) -> None:
+    settings, later = replace(load_settings(), sinks="", prediction_log=str(log.path)), AT.replace(year=2027)
+    log.write(make_rows(2))
+    tell_away(make_shipper(log, Shelf()), SinkError("no such host"))
+    release_days(replace(settings, sinks=ADDRESS.url))
+    with hold_sink(make_lease(log)):
+        release_days(settings)
+    assert prune_log(log.path, 1, later).kept == ("2013-07-01",), "it stands in the settings, or is being tried"
+    assert not shipping.examine_sinks(settings)
+    release_days(settings)
+    assert prune_log(log.path, 1, later).removed == ("2013-07-01",)
 
 
 def test_a_sink_that_was_away_from_the_start_has_its_days_kept(log: PredictionLog) -> None:
