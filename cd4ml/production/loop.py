@@ -22,8 +22,9 @@ from ..base.settings import Settings
 from ..base.store import Store, write_atomic
 from ..delivery.history import read_history
 from ..delivery.promotion import Wish, release_problem
+from ..delivery.manifest import Release
 from ..delivery.release import read_release
-from ..delivery.steps import make_order
+from ..delivery.steps import Order, make_order, resolve_problem_params
 from ..model.problem import MonitorParams, Problem, find_problem
 from .harvest import Harvest, check_return, gather_harvest
 
@@ -178,7 +179,11 @@ def take_turn(settings: Settings, problem: str, rules: MonitorParams, alarms: Se
         attempt = Attempt(secrets.token_hex(4), now.isoformat(timespec="seconds"), verdict.reasons, champion,
                           harvest=harvest.to_dict())
         note_attempt(path, attempt)
-        attempt, report = _try_out(settings, task, rules, attempt, now)
+        try:
+            attempt, report = _try_out(settings, task, rules, attempt, now)
+        except BaseException as error:
+            note_attempt(path, replace(attempt, state="failed", told=repr(error)))
+            raise
         note_attempt(path, attempt)
         return Turn(problem, verdict, attempt, report)
 
@@ -209,16 +214,27 @@ def _try_out(settings: Settings, problem: Problem, rules: MonitorParams, attempt
     assert attempt.harvest is not None
     until = dt.date.fromisoformat(attempt.harvest["until"])  # that day is not over
     moved = problem.comes_back.renew_split(until, rules.act_holdout_days)
-    overrides = [f"prepare.{name}={value}" for name, value in moved.items()]
-    overrides.append(f"prepare.production={attempt.harvest['snapshot']}")
+    moved = {**moved, "production": attempt.harvest["snapshot"]}
     try:
         champion = read_release(Store(settings.release_store), problem.name, attempt.champion)
-        order = make_order(settings, problem.name, str(champion.run.get("variant", "default")), overrides)
+        order = _renew_order(settings, champion, moved)
         done = release_problem(order, Wish(now, why="; ".join(attempt.reasons), is_renewal=True))
     except Cd4mlError as error:  # the champion serves on, and the note says why
         return replace(attempt, state="failed", told=str(error)), ""
     return replace(attempt, state="done", release=done.version, decision=done.decision, is_promoted=done.promoted,
                    told=done.reason), done.report
+
+# %% ../../nbs/production/92_loop.ipynb #90b7e2c4
+def _renew_order(settings: Settings, champion: Release, moved: Mapping[str, Any]) -> Order:
+    """Return the order for what the `champion` is, prepared with what was `moved`; gates are today's."""
+    variant, task = str(champion.run.get("variant", "default")), find_problem(champion.problem, settings.package)
+    known = resolve_problem_params(settings, task, variant).steps
+    made = {f"{step}.{name}": json.dumps(value) for step in ("prepare", "train")
+            for name, value in champion.run.get("params", {}).get(step, {}).items()
+            if name != "rules" and known[step].get(name, ...) != value}
+    wanted = made | {f"prepare.{name}": str(value) for name, value in moved.items()}
+    return make_order(settings, champion.problem, variant, [f"{name}={value}" for name, value in wanted.items()])
+
 
 # %% ../../nbs/production/92_loop.ipynb #24bc63a4
 @contextlib.contextmanager
