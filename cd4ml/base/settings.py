@@ -16,6 +16,7 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from .addresses import escape_inserted
 from .errors import SettingsError, suggest_name
 
 # %% ../../nbs/base/10_settings.ipynb #a58f81da
@@ -148,7 +149,7 @@ def _fill_value(key: str, values: Mapping[str, str], environ: Mapping[str, str],
         if name in values:
             return _fill_value(name, values, environ, (*seen, key))
         if environ.get(name):  # CI hands over a secret that is not set as an empty string
-            return environ[name]
+            return escape_inserted(environ[name], found)
         raise SettingsError(f"Setting '{key}' needs the environment variable {name}", where="settings.ini",
                             expected=f"{name} to be set", got="nothing", fix=f"export {name}=…")
     return re.sub(r"\$\{(\w+)\}", fill, values[key])

@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..base.addresses import escape_inserted, hide_passwords
 from ..base.errors import DataError, suggest_name
 from ..base.fingerprint import hash_bytes, hash_file, hash_json
+from ..base.secrets import MASK, Redactor
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +63,7 @@ def resolve_location(dataset: Dataset, root: Path) -> str:
     if missing:
         raise DataError(f"Dataset '{dataset.name}' needs {', '.join(missing)}", where="its catalog entry",
                         expected="an environment variable", got="none", fix=f"export {missing[0]}=…")
-    location = re.sub(r"\$\{(\w+)\}", lambda found: os.environ[found[1]], dataset.location)
+    location = re.sub(r"\$\{(\w+)\}", lambda found: escape_inserted(os.environ[found[1]], found), dataset.location)
     if location.startswith("package://"):
         package, _, inside = location.removeprefix("package://").partition("/")
         spec = importlib.util.find_spec(package)
@@ -84,10 +86,18 @@ def read_bytes(dataset: Dataset, root: Path) -> bytes:
             data = file.read()
     except (OSError, ImportError, ValueError) as error:
         raise DataError(f"Dataset '{dataset.name}' cannot be read", where=dataset.location, expected="a file",
-                        got=str(error) or type(error).__name__,
+                        got=_hide_secrets(dataset, str(error)) or type(error).__name__,
                         fix="Check the location in its catalog entry") from error
     check_hash(dataset, hash_bytes(data))
     return data
+
+
+def _hide_secrets(dataset: Dataset, text: str) -> str:
+    """Return `text` without what the references of the location stand for."""
+    names = re.findall(r"\$\{(\w+)\}", dataset.location)
+    for value in filter(None, map(os.environ.get, names)):
+        text = Redactor([value]).redact(text.replace(value, MASK))
+    return hide_passwords(text)
 
 
 def check_hash(dataset: Dataset, sha256: str) -> None:
@@ -135,7 +145,8 @@ def load_dataset(dataset: Dataset, root: Path) -> "pd.DataFrame":
         raise
     except Exception as error:
         raise DataError(f"Dataset '{dataset.name}' cannot be read as {dataset.loader}", where=dataset.location,
-                        got=f"{type(error).__name__}: {error}", fix="Check loader and options in its catalog entry",
+                        got=f"{type(error).__name__}: {_hide_secrets(dataset, str(error))}",
+                        fix="Check loader and options in its catalog entry",
                         ) from error
 
 # %% ../../nbs/data/00_catalog.ipynb #ae52cb2e

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..base.addresses import hide_password
 from ..base.errors import ReleaseError, SettingsError
 from ..base.fingerprint import hash_bytes
 from ..base.secrets import REFERENCE, Redactor, has_secret
@@ -165,7 +166,7 @@ def write_serving_lock(lock: Path, is_portable: bool) -> bytes:
 def _describe_origin(store: Store, bundle: Bundle) -> dict[str, bytes]:
     run, results = bundle.run, bundle.run.read_results()
     datasets = [{name: getattr(one, name) for name in ("name", "loader", "sha256", "owner", "licence", "description")}
-                | {"location": _hide_password(one.location)} for one in bundle.problem.datasets]
+                | {"location": hide_password(one.location)} for one in bundle.problem.datasets]
     snapshots = {name: {"sha256": one.sha256, "rows": one.about.get("rows")}
                  for name, one in results.items() if one.kind == "frame"}
     environment = {"format": 1, "python": run.provenance.python, "implementation": platform.python_implementation(),
@@ -177,10 +178,6 @@ def _describe_origin(store: Store, bundle: Bundle) -> dict[str, bytes]:
         files["requirements.lock"] = bundle.lock.read_bytes()
         files["serving.lock"] = write_serving_lock(bundle.lock, "portable" in results)
     return files
-
-
-def _hide_password(location: str) -> str:
-    return re.sub(r"(://[^/@:\s]*:)(?!\$\{)[^/@\s]+@", r"\1•••@", location)
 
 
 def _describe_holdout(store: Store, problem: str, results: Mapping[str, Result]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import atexit
 import contextlib
 import gc
 import os
-import re
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..base.addresses import hide_password, hide_passwords
 from ..base.errors import StoreError
 from ..base.settings import Settings
 
@@ -98,9 +98,9 @@ def explain_tracking(settings: Settings) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        address = settings.tracking_uri.rpartition("@")[2]
-        reason = re.sub(r"://[^\s/]*@", "://", str(error).splitlines()[0])  # what MLflow says may hold a password
-        raise StoreError("MLflow cannot be used", where=address, got=reason[:300],
+        address = settings.tracking_uri
+        reason = hide_passwords(str(error).partition("\n")[0], address)
+        raise StoreError("MLflow cannot be used", where=hide_password(address), got=reason[:300],
                          fix="Check tracking_uri in settings.ini; what ran is kept in the run store") from error
 
 # %% ../../nbs/delivery/10_tracking.ipynb #922b19a9

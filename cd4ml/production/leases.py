@@ -15,12 +15,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..base.addresses import hide_password
 from ..base.errors import StoreError
 from ..base.fingerprint import hash_bytes
 from ..base.settings import Settings
 from ..base.store import write_atomic
 from cd4ml.production.postgres import (
-    connect_postgres, explain_postgres, hide_password, is_postgres, prepare_database, run_statements,
+    connect_postgres, explain_postgres, is_postgres, prepare_database, run_statements,
 )
 from .parts import find_folder
 from .retention import OUTCOMES, list_changes, read_cursors, write_cursor

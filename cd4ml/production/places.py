@@ -10,10 +10,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..base.addresses import hide_password
 from ..base.errors import SettingsError
 from .lines import Laid, Line
 from .parts import DayLog, list_files, locate_in_files
-from .postgres import Database, PostgresLog, hide_password, is_postgres
+from .postgres import Database, PostgresLog, is_postgres
 
 # %% ../../nbs/production/12_places.ipynb #d58e2e4b
 Address = str | Path

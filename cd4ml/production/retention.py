@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..base.addresses import hide_password
 from ..base.settings import Settings
 from ..delivery.checkup import Finding
 from ..model.problem import list_problems
@@ -23,7 +24,7 @@ from cd4ml.production.parts import (
     Part, ask_index, explain_failure, find_folder, list_files, measure_file, name_day, open_file,
 )
 from .places import Address
-from .postgres import Database, Statement, hide_password, is_postgres, run_statements
+from .postgres import Database, Statement, is_postgres, run_statements
 from .predictions import find_log
 
 # %% ../../nbs/production/19_retention.ipynb #b64f1663

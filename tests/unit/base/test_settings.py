@@ -89,3 +89,10 @@ def test_a_pyproject_that_cannot_be_read_is_named(bench):
     (bench / "pyproject.toml").write_text("[project\n")
     with pytest.raises(SettingsError, match=r"pyproject\.toml cannot be read"):
         load_settings(bench, environ={})
+
+
+def test_a_password_is_escaped_where_it_is_put_into_an_address(bench):
+    path = bench / "settings.ini"
+    path.write_text(path.read_text() + "\n[safe]\nprediction_log = postgresql://ada:${PASSWORD}@db/log\n")
+    settings = load_settings(bench, "safe", environ={"PASSWORD": "a@b/c?d"})
+    assert settings.prediction_log == "postgresql://ada:a%40b%2Fc%3Fd@db/log"

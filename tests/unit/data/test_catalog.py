@@ -92,3 +92,13 @@ def test_the_hash_of_a_frame_sees_names_types_order_and_values():
     changed = [FRAME.rename(columns={"n": "m"}), FRAME.astype({"n": "float64"}), FRAME[::-1], FRAME.assign(n=[1, 2, 4]),
                FRAME[["place", "size", "n"]]]
     assert len({same, *map(hash_frame, changed)}) == 6
+
+
+@pytest.mark.parametrize("token", ["short", "tok/en@of-the-shop"])
+def test_what_a_reference_stands_for_is_not_shown(tmp_path, monkeypatch, token):
+    monkeypatch.setenv("TOKEN", token)
+    for loader, location in (("csv", "nosuch://host/${TOKEN}/a.csv"), ("csv", "file:///nowhere/${TOKEN}"),
+                             ("sql", "nosuch://ada:${TOKEN}@host/x"), ("sql", "sqlite:////nowhere/${TOKEN}/x.db")):
+        with pytest.raises(DataError) as caught:
+            load_dataset(describe(location, loader, "0", query="select 1"), tmp_path)
+        assert token not in str(caught.value)
