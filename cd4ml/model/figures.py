@@ -321,5 +321,5 @@ def draw_drift(drifts: "Sequence[FeatureDrift]", alarm_psi: float = 0.2,
     names = ", ".join(drift.name for drift in ranked if drift.name in moved)
     caption = f"{len(moved)} of {len(ranked)} features moved{': ' + names if names else ''}."
     if open_ := sum(drift.psi > alarm_psi and drift.name not in moved for drift in ranked):
-        caption += f" Beyond {alarm_psi:g}, as chance may bring them: {open_}."
+        caption += f" Beyond {alarm_psi:g} without an alarm: {open_}."
     return Plot(figure, title, caption, f"Drift by feature. {caption}")

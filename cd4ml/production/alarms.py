@@ -189,7 +189,9 @@ class Doubts:
     def tell_moved(self) -> str:
         """Return what looks different, in words."""
         more = f" and {len(self.moved) - 3} more" if len(self.moved) > 3 else ""
-        return f"{', '.join(self.moved[:3])}{more} look different from training, which {self.span} may by chance"
+        alone = f"and {self.span} cannot be judged, as its rows are not independent of each other"
+        why = alone if self.span.startswith("1 ") else f"which {self.span} may by chance"
+        return f"{', '.join(self.moved[:3])}{more} look different from training, {why}"
 
     def tell_worth(self) -> str:
         """Return why the outcomes say nothing, in words."""

@@ -73,8 +73,8 @@ def connect_postgres(address: str) -> "Connection[Any]":
     """
     if not is_readable(address):
         raise SettingsError("The address of the prediction log cannot be read", where=hide_password(address),
-                            expected="one @, before the host; in a user or password it is %40, / is %2F, ? is %3F, # is "
-                                     "%23", fix="Or write ${NAME} in settings.ini; what it stands for is escaped")
+                            expected="one @, before the host; in a user or password it is %40, / is %2F, ? is %3F, "
+                                     "# is %23", fix="Or write ${NAME} in settings.ini; what it stands for is escaped")
     with explain_postgres(address):
         import psycopg
 

@@ -79,7 +79,7 @@ def test_drift_ranks_and_names():
     plot = draw_drift([FeatureDrift("a", 0.1, 0, 0, 0, 900), FeatureDrift("b", 0.3, 0, 0, 0, 900)])
     assert plot.caption == "1 of 2 features moved: b."
     plot = draw_drift([FeatureDrift("a", 0.1, 0, 0, 0, 9), FeatureDrift("b", 0.3, 0, 0, 0, 9, noise=0.4)])
-    assert plot.caption == "0 of 2 features moved. Beyond 0.2, as chance may bring them: 1."
+    assert plot.caption == "0 of 2 features moved. Beyond 0.2 without an alarm: 1."
 
 
 def test_calibration_counts_every_row():

@@ -109,6 +109,8 @@ def test_no_alarm_is_no_comfort_where_too_little_was_seen_to_raise_one():
     assert doubts == Doubts("1 day", ("temp",), is_worth_open=True)
     assert recommend([], 900, 900, Watch(), doubts)[0] == "wait"
     assert "temp look different" in recommend([], 900, 900, Watch(), doubts)[1]
+    assert "1 day cannot be judged" in recommend([], 900, 900, Watch(), doubts)[1]
+    assert "which 9 days may by chance" in recommend([], 900, 900, Watch(), replace(doubts, span="9 days"))[1]
     assert "nobody knows" in recommend([known], 900, 900, Watch(), doubts)[1]
     assert "only 3 predictions" in recommend([], 900, 3, Watch(), doubts)[1]
     sure = find_doubts([near], {"roc_auc": replace(day, low=0.6, high=0.8)}, [], Watch(), "30 days")
