@@ -33,7 +33,13 @@ def read_outcome(subject: Subject, value: Any, is_text: bool) -> Any:
             return value
     same = (one for one in subject.classes if (subject.accepts(value) and one == value)
             or (is_text and value in (str(one), json.dumps(one))))
-    return next(same, value)
+    return next(same, bool(float(value)) if _is_switch(subject, value, is_text) else value)
+
+
+def _is_switch(subject: Subject, value: Any, is_text: bool) -> bool:
+    """Tell whether `value` is a 0 or 1 where the classes are false and true, as many tools write those."""
+    one = value in ("0", "1", "0.0", "1.0") if is_text else type(value) in (int, float) and value in (0, 1)
+    return one and {type(known) for known in subject.classes} == {bool}
 
 
 def list_items(subject: Subject, chunk: Chunk, is_text: bool) -> Iterator[Mapping[str, Any]]:

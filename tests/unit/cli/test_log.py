@@ -164,3 +164,21 @@ def test_bad_rows_of_a_table_are_set_aside_and_others_kept(folder: Path, capsys:
     ask(capsys, "feedback", "iris", str(folder / "told.parquet"))
     assert not (folder / "told.parquet.aside.csv").exists()
     assert ask(capsys, "feedback", "iris", str(folder / "none.csv"))[0] == 2
+
+
+def test_a_table_of_which_nothing_is_kept_ends_with_1(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for rows, expected in (("p0,c\np9,a\n", 1), ("p0,c\np1,a\n", 0), ("", 0)):
+        (folder / "told.csv").write_text(f"prediction_id,outcome\n{rows}")
+        code, out, _ = ask(capsys, "feedback", "iris", str(folder / "told.csv"))
+        assert (code, "kept" in out) == (expected, True)
+
+
+def test_what_a_client_said_does_not_steer_the_terminal(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    PredictionLog(folder / "log").append([Prediction(
+        "q0", "r", AT + dt.timedelta(days=9), "iris", 1, {"x": 1, "name": "\x1b[2J\u202e\ud800"}, {"prediction": "a"},
+        0.01, "k\x07\rk")])
+    code, out, _ = ask(capsys, "predictions", "iris", "--limit", "1")
+    assert code == 0
+    assert not set("\x1b\x07\r\u202e\ud800") & set(out)
+    assert r"k\x07\rk" in out
+    assert r"\x1b[2J\u202e\ud800" in out

@@ -15,6 +15,7 @@ from cd4ml.base.settings import load_settings
 from cd4ml.delivery.manifest import Release
 from cd4ml.production.champion import Champion
 from cd4ml.production.feedback import LONGEST, Subject, judge_outcomes
+from cd4ml.production.outcome_files import read_outcome
 from cd4ml.production.outcomes import (
     OutcomeLog,
     Told,
@@ -196,3 +197,16 @@ def test_numbers_are_outcomes_of_a_regression_and_nothing_else_is() -> None:
     values = [1, 2.5, -0.0, True, "1", None, 1e301, float("nan"), float("inf"), 10**400]
     found = [judge_outcomes(subject, [{"key": "k", "outcome": value}], AT)[0] for value in values]
     assert [bool(told) for told in found] == [True] * 3 + [False] * 7
+
+
+@pytest.mark.parametrize(("value", "is_text", "expected"), [
+    ("1", True, True), ("0", True, False), ("1.0", True, True), (0, False, False), (1.0, False, True), ("2", True, "2"),
+    (0.5, False, 0.5), ("1", False, "1"), (None, False, None), ("true", True, True)])
+def test_a_table_may_say_1_for_true(value: object, is_text: bool, expected: object) -> None:
+    assert read_outcome(Subject("toy", "binary", (False, True)), value, is_text) is expected
+
+
+def test_a_1_is_itself_where_it_is_a_class_and_nothing_where_classes_are_names() -> None:
+    assert read_outcome(Subject("toy", "binary", (0, 1)), "1", True) == 1
+    assert type(read_outcome(Subject("toy", "binary", (0, 1)), 1, False)) is int
+    assert read_outcome(Subject("toy", "binary", ("no", "yes")), "1", True) == "1"
