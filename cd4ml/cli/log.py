@@ -146,8 +146,8 @@ def feedback(problem: ProblemArgument,
              as_json: JsonOption = False) -> None:
     """Keep what came of predictions. Rows that cannot be kept are set aside in SOURCE.aside.csv, with the reason.
 
-    Without a column `at`, which says when an outcome became known, it is now, and outlasts what was told before. It ends
-    with 1 if no row can be kept.
+    Without a column `at`, which says when an outcome became known, it is now, and outlasts what was told before.
+    It ends with 1 if no row can be kept.
 
     Example: cd4ml feedback flights outcomes.csv
     """
