@@ -21,6 +21,7 @@ REFUSALS = {
     400: "The body is not what its content type says, or not of the protocol.",
     401: "The API key is missing or wrong.",
     404: "There is no such thing.",
+    408: "The body did not come in time; the connection is closed.",
     413: "The body has too many bytes, rows or outcomes.",
     415: "The body is of a content type that is not read here.",
     422: "What was sent was read, and is wrong; all that is wrong stands under `violations`.",
@@ -205,7 +206,7 @@ def _as_json(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 # %% ../../nbs/production/43_openapi.ipynb #4e29a225
-SENT, ASKED = (400, 413, 415, 422, 429, 503), (429, 503)
+SENT, ASKED = (400, 408, 413, 415, 422, 429, 503), (429, 503)
 LINES = "text/plain; version=0.0.4; charset=utf-8"
 
 

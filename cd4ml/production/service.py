@@ -53,6 +53,7 @@ class ServeOptions:
     max_bytes: int = 8 * 2**20
     max_requests: int = 512  # that are answered at the same moment
     max_rate: float = 0.0  # requests a second of one key; 0 is no limit
+    body_seconds: float = 10.0  # that a body may take, beside what its size adds
     poll_seconds: float = 0.5
     clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
 
@@ -72,16 +73,23 @@ class Admission:
         self.options, self.running = options, 0
         self.keys, self.rate = KeyRing(options.keys, options.keys_file), RateLimit(options.max_rate)
 
-    @contextlib.contextmanager
-    def admit(self, key: bytes) -> Iterator[None]:
-        """Count a request while it runs; raise `RequestError` 401, 429 or 503 if it may not, or not now."""
+    def greet(self, key: bytes) -> None:
+        """Count a request that begins to come; raise `RequestError` 401, 429 or 503 if it may not, or not now."""
         client = 0 if self.keys.is_open else self.keys.find(key)
         if client is None:
             raise RequestError(401, "The API key is missing or wrong", expected="a valid key in the header X-API-Key")
-        if self.running >= self.options.max_requests:
-            raise OverloadError(503, "The server is busy", 1.0, got=f"{self.running} requests at once")
+        self._check_room()
         if wait := self.rate.take(client):
             raise OverloadError(429, "This key asks too often", wait, expected=f"{self.options.max_rate:g} a second")
+
+    def _check_room(self) -> None:
+        if self.running >= self.options.max_requests:
+            raise OverloadError(503, "The server is busy", 1.0, got=f"{self.running} requests at once")
+
+    @contextlib.contextmanager
+    def admit(self) -> Iterator[None]:
+        """Count a request that is there while it is answered; raise `OverloadError` 503 if it is one too many."""
+        self._check_room()
         self.running += 1
         try:
             yield

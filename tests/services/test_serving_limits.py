@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -100,6 +101,23 @@ def test_overload_is_refused_in_words_and_over_when_it_is_over(store: Store) -> 
         assert refused[1]["what"] == "The server is busy"
         assert int(refused[2]["retry-after"]) >= 1
         assert [ask(address, body)[0] for _ in range(3)] == [200] * 3
+
+
+def test_who_stops_sending_takes_no_place_and_does_not_keep_the_server_from_ending(store: Store) -> None:
+    with serve(store, "--max-requests", "2") as (process, address):
+        host, port = address.removeprefix("http://").split(":")
+        stalled = [socket.create_connection((host, int(port)), 60) for _ in range(6)]
+        for number, one in enumerate(stalled):
+            one.sendall(b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+                        b"Content-Length: 500\r\n\r\n" + b'{"x'[:number])
+        assert [ask(address, {"x": 1.0})[0] for _ in range(3)] == [200] * 3
+        process.send_signal(signal.SIGTERM)
+        ended = [one.makefile("rb").read() for one in stalled]  # to the end: each was closed
+        said = process.communicate(timeout=25)[1]
+        for one in stalled:
+            one.close()
+    assert all(one.startswith(b"HTTP/1.1 503") and b"The server ends" in one for one in ended)
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize("has_portable", [True, False])
