@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['INLINE_BYTES', 'LONG_BYTES', 'MOST_LONG', 'Reader', 'ServeOptions', 'OverloadError', 'Admission', 'Service',
-           'list_faults', 'look_at_service', 'take_feedback', 'hear_outcomes']
+           'list_faults', 'look_at_service', 'describe_release', 'list_models', 'read_report', 'take_feedback',
+           'hear_outcomes']
 
 # %% ../../nbs/production/44_service.ipynb #8257949f
 import asyncio
@@ -13,6 +14,7 @@ import datetime as dt
 import functools
 import json
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,9 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..base.errors import StoreError
+from ..base.errors import ReleaseError, StoreError
 from ..base.settings import Settings
 from ..base.store import Store
+from ..delivery.release import list_releases, read_file, read_release
 from .challenger import Challenge, Trial, note_outcomes, open_trial
 from .champion import Champion, ChampionWatch
 from .feedback import Subject, Told, find_unknown, judge_outcomes, keep_outcomes
@@ -73,14 +76,23 @@ class Admission:
         self.options, self.running = options, 0
         self.keys, self.rate = KeyRing(options.keys, options.keys_file), RateLimit(options.max_rate)
 
-    def greet(self, key: bytes) -> None:
-        """Count a request that begins to come; raise `RequestError` 401, 429 or 503 if it may not, or not now."""
+    def identify(self, key: bytes) -> int:
+        """Return the number of the client that has `key`; raise `RequestError` 401 if there is none."""
         client = 0 if self.keys.is_open else self.keys.find(key)
         if client is None:
             raise RequestError(401, "The API key is missing or wrong", expected="a valid key in the header X-API-Key")
-        self._check_room()
+        return client
+
+    def count(self, client: int) -> None:
+        """Count a request of `client`; raise `OverloadError` 429 if it is one too many."""
         if wait := self.rate.take(client):
             raise OverloadError(429, "This key asks too often", wait, expected=f"{self.options.max_rate:g} a second")
+
+    def greet(self, key: bytes) -> None:
+        """Count a request that begins to come; raise `RequestError` 401, 429 or 503 if it may not, or not now."""
+        client = self.identify(key)
+        self._check_room()
+        self.count(client)
 
     def _check_room(self) -> None:
         if self.running >= self.options.max_requests:
@@ -163,6 +175,34 @@ def look_at_service(service: Service) -> Standing:
                     not list_faults(service), service.journal.is_failing,
                     describe_sinks(settings, service.problem, is_counted=True),
                     read_monitored(settings.run_store, service.problem))
+
+# %% ../../nbs/production/44_service.ipynb #5e0a91c1
+def describe_release(champion: Champion) -> dict[str, Any]:
+    """Return what `/model` says of `champion`; the report is named by its path inside the bundle."""
+    release = champion.release
+    features = [{"name": one.name, "dtype": one.dtype, "expected": one.expected} for one in champion.features]
+    return {"problem": release.problem, "release": release.version, "created": release.created, "task": release.task,
+            "target": release.target, "classes": list(release.classes), "decision": release.decision,
+            "metrics": release.run.get("metrics", {}), "features": features, "report": release.run.get("report", "")}
+
+# %% ../../nbs/production/44_service.ipynb #5e0a91c2
+def list_models(service: Service) -> list[dict[str, Any]]:
+    """Return the releases of the service's problem, the newest first, and whether they serve."""
+    champion, found = service.watch.champion, list_releases(service.watch.store, service.problem)
+    now = champion.release.version if champion else None
+    return [{"release": one.version, "created": one.created, "decision": one.decision, "serves": one.version == now,
+             "report": f"/reports/{one.version}"} for one in reversed(found)]
+
+
+def read_report(service: Service, version: str) -> bytes:
+    """Return the report of release `version`, verified; raise `RequestError` 404 if there is none."""
+    try:
+        if not re.fullmatch(r"[1-9]\d{0,8}", version, re.ASCII):
+            raise ReleaseError("A release has a number")
+        release = read_release(service.watch.store, service.problem, int(version))
+        return read_file(service.watch.store, release, str(release.run.get("report", "")))
+    except ReleaseError as error:
+        raise RequestError(404, error.what, fix="GET /models lists those that there are") from error
 
 # %% ../../nbs/production/44_service.ipynb #ef90962e
 def take_feedback(service: Service, body: bytes) -> dict[str, Any]:

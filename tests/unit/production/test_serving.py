@@ -12,6 +12,7 @@ from cd4ml.delivery.manifest import Release
 from cd4ml.production.champion import Champion
 from cd4ml.production.predictions import summarise_log
 from cd4ml.production.requests import read_features
+from cd4ml.production.service import ServeOptions
 from cd4ml.production.serving import make_app
 
 ROOT = Path(__file__).parents[3]
@@ -49,6 +50,22 @@ def test_a_failing_model_is_told_without_its_trace(client: TestClient, tmp_path:
     assert "secret" not in reply.text
     assert summarise_log(tmp_path / "log", "toy").count == 0
     assert f'status="{status}"' in client.get("/metrics").text
+
+
+def test_who_watches_is_answered_while_the_server_is_full_and_its_key_used_up(tmp_path: Path) -> None:
+    settings = replace(load_settings(ROOT), release_store=str(tmp_path / "releases"),
+                       prediction_log=str(tmp_path / "log"))
+    app = make_app(settings, "toy", ServeOptions(keys=("k",), max_requests=1, max_rate=0.001))
+    key = {"X-API-Key": "k"}
+    with TestClient(app) as client, app.service.admission.admit():
+        assert client.post("/predict", headers=key).status_code == 503
+        for _ in range(3):
+            assert client.get("/metrics", headers=key).status_code == 200
+            assert client.get("/health/live").status_code == 200
+            assert "it has as many requests as it takes" in client.get("/health/ready").json()["reasons"]
+        assert [client.get("/models", headers=key).status_code for _ in range(2)] == [200, 429]
+        assert client.get("/metrics", headers=key).status_code == 200
+        assert client.get("/metrics").status_code == 401
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/reports/x", "/reports/0", "/reports/07", "/reports/-1", "/reports/٣",
