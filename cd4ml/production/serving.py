@@ -93,6 +93,8 @@ class Gate:
         if scope["type"] == "lifespan":
             await _live(self, receive, send)
             return
+        if scope.get("method") == "HEAD":  # answered like GET; the server knows better, and leaves out the body
+            scope = {**scope, "method": "GET"}
         call = scope.get("method", ""), scope.get("path", "")
         if reply := REPLIES.get(call):
             status, more, told = await _reply(self, reply, scope, receive)
@@ -222,7 +224,7 @@ def make_app(settings: Settings, problem: str, options: ServeOptions | None = No
 def _make_rest(service: Service) -> "FastAPI":
     from fastapi import FastAPI
 
-    app = FastAPI(title=f"cd4ml: {service.problem}", docs_url=None, redoc_url=None)
+    app = FastAPI(title=f"cd4ml: {service.problem}", docs_url=None, redoc_url=None, redirect_slashes=False)
     for add in (_add_errors, _add_pages, _add_calls, _add_faces):
         add(app, service)
     return app

@@ -1,5 +1,6 @@
 """The server as it is: a process of its own, asked over a socket, while releases change under it."""
 
+import http.client
 import json
 import os
 import signal
@@ -148,6 +149,11 @@ def test_the_server_describes_itself(served: tuple[Server, Path], rows: pd.DataF
     assert (model["release"], model["decision"], model["report"]) == (1, "pass", "reports/evaluate.html")
     assert [one["name"] for one in model["features"]] == list(rows)
     assert server.ask("/health/live") == (200, {"status": "live"})
+    connection = http.client.HTTPConnection(server.address.removeprefix("http://"), timeout=20)
+    for path in ("/health/live", "/metrics", "/"):  # over the same connection: a body that was sent would be in the way
+        connection.request("HEAD", path)
+        reply = connection.getresponse()
+        assert (reply.status, reply.read()) == (200, b"")
     metrics = server.ask("/metrics")[1]["text"]
     assert 'cd4ml_predictions_total{problem="flights",release="1",role="champion"}' in metrics
     assert "cd4ml_request_seconds_bucket" in metrics

@@ -77,6 +77,22 @@ def test_what_is_not_there_is_told_like_any_other_refusal(client: TestClient, pa
     assert {"error", "what", "fix"} <= reply.json().keys()
 
 
+@pytest.mark.parametrize("path", ["/predict/", "/models/", "/health/live/", "/docs/"])
+def test_a_slash_too_many_is_told_and_sent_nowhere(client: TestClient, path: str) -> None:
+    for method in ("GET", "POST"):
+        reply = client.request(method, path, headers={"Host": "elsewhere.example"}, follow_redirects=False)
+        assert (reply.status_code, reply.json()["what"]) == (404, "Nothing is here")
+        assert "location" not in reply.headers
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/ping", "/metrics", "/", "/docs", "/models"])
+def test_head_is_answered_as_get_is_without_a_body(client: TestClient, path: str) -> None:
+    head, whole = client.head(path), client.get(path)
+    assert (head.status_code, head.headers["content-type"]) == (whole.status_code, whole.headers["content-type"])
+    assert head.content == b""
+    assert client.head("/predict").status_code == 405
+
+
 def test_another_method_is_told_which_one_it_is(client: TestClient) -> None:
     for path, method in (("/predict", "POST"), ("/health/ready", "GET"), ("/models", "GET")):
         reply = client.put(path)
