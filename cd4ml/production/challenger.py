@@ -49,13 +49,13 @@ def read_canary(text: str) -> Challenge:
     """Return the challenge that `text` names, such as `4:10%`; raise `SettingsError` if it is none."""
     release, _, share = text.partition(":")
     try:
-        found = Challenge(int(release), float(share.removesuffix("%")) / (100 if share.endswith("%") else 1))
-        is_right = found.release > 0 and 0 < found.share <= 1
+        found = Challenge(int(release), float(share.removesuffix("%")) / 100)
+        is_right = share.endswith("%") and found.release > 0 and 0 < found.share <= 1  # 4:1 may mean 1 % or all
     except ValueError:
         is_right = False
     if not is_right:
-        raise SettingsError("This is no canary", got=text, expected="a release and its share, more than 0 %, at most "
-                            "100 %", fix="Write it like 4:10%")
+        raise SettingsError("This is no canary", got=text, expected="a release and its share in percent, more than "
+                            "0 %, at most 100 %", fix="Write it like 4:10%")
     return found
 
 

@@ -61,16 +61,17 @@ class Server:
         return make_answer(question, [{"prediction": question.champion.release.version}])
 
 
-@pytest.mark.parametrize("text", ["", "4", ":", "4:", "0:10%", "-1:10%", "4:0", "4:-1%", "4:101%", "4:1.01", "4:nan",
-                                  "a:b"])
+@pytest.mark.parametrize("text", ["", "4", ":", "4:", "0:10%", "-1:10%", "4:0", "4:-1%", "4:101%", "4:nan%", "a:b%",
+                                  "4:10", "4:1", "4:0.1", "4:%"])
 def test_what_is_no_canary_is_refused(text: str) -> None:
-    with pytest.raises(SettingsError, match="no canary"):
+    with pytest.raises(SettingsError, match=r"no canary.*Write it like 4:10%"):
         read_canary(text)
 
 
-def test_a_canary_is_read_in_percent_or_as_a_share() -> None:
-    assert read_canary("4:10%") == read_canary("4:0.1") == Challenge(4, 0.1)
-    assert read_canary("4:100%") == read_canary("4:1") == Challenge(4, 1.0)
+def test_a_canary_is_read_in_percent_alone() -> None:
+    assert read_canary("4:10%") == Challenge(4, 0.1)
+    assert read_canary("4:0.5%") == Challenge(4, 0.005)
+    assert read_canary("4:100%") == Challenge(4, 1.0)
     assert choose_challenge(3, "") == Challenge(3)
     assert choose_challenge(None, "") is None
     with pytest.raises(SettingsError, match="as a shadow or as a canary"):
