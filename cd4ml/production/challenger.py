@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['WINDOW', 'MOST_LOSSES', 'Ask', 'MOST_SHADOWS', 'Challenge', 'read_canary', 'choose_challenge', 'Arm', 'find_score',
            'measure_loss', 'Guardrails', 'Breach', 'find_tail', 'find_breach', 'find_misfit', 'Agreement', 'Trial',
-           'pose_question', 'look_again', 'open_trial', 'describe_trial', 'note_outcomes']
+           'pose_question', 'look_again', 'read_note', 'open_trial', 'describe_trial', 'note_outcomes']
 
 # %% ../../nbs/production/38_challenger.ipynb #9c59fbb9
 import asyncio
@@ -237,7 +237,7 @@ class Trial:
         self._tasks: set[asyncio.Task[None]] = set()
         self.fit: tuple[int, str] = (0, "")
         self.heard, self.hearing = 0, threading.Lock()  # up to which number outcomes were noted
-        self.stopped = json.loads(note.read_bytes())["reason"] if challenge.share and note.is_file() else ""
+        self.stopped = read_note(note) if challenge.share else ""
 
     @property
     def fault(self) -> str:
@@ -332,8 +332,20 @@ def look_again(trial: Trial) -> None:
     try:
         write_atomic(trial.note, json.dumps({"format": 1, "release": trial.challenge.release, "reason": str(breach),
                                              **asdict(breach)}).encode())
-    except OSError as error:
+    except StoreError as error:
         log.error("It could not be noted, a restart would try it again: %s", error)
+
+
+def read_note(note: Path) -> str:
+    """Return why a canary was taken back, or nothing; one whose `note` cannot be read was taken back too."""
+    try:
+        return json.loads(note.read_bytes())["reason"] or "no reason is noted"
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log = logging.getLogger("uvicorn.error")
+        log.error("%s cannot be read, the canary stays away until it is deleted: %r", note, error)
+        return "it was taken back before, and the note that says why cannot be read"
 
 
 def open_trial(settings: Settings, problem: str, challenge: Challenge) -> Trial:

@@ -141,6 +141,29 @@ def test_what_fails_is_answered_by_the_champion_and_taken_back_for_good(tmp_path
     assert not Trial(Challenge(2), make_champion(2), note).stopped  # a shadow harms nobody
 
 
+def test_a_canary_that_cannot_be_noted_is_taken_back_and_nobody_hears_of_it(
+        tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    server = Server(RuntimeError("broken"))
+    trial = Trial(Challenge(2, 1.0), make_champion(2), tmp_path / "runs" / "note.json", Guardrails(every=10))
+    (tmp_path / "runs").write_text("a file where the folder should be")
+
+    async def run() -> list[int]:
+        questions = [make_question(make_champion(1), str(i)) for i in range(40)]
+        return [(await trial.answer(question, b"", server.ask)).release for question in questions]
+
+    assert asyncio.run(run()) == [1] * 40
+    assert describe_trial(trial)["state"] == "stopped"
+    assert "could not be noted" in caplog.text
+
+
+@pytest.mark.parametrize("note", [b"", b"{", b"[]", b"3", b"{}", b"\xff", b'{"reason": ""}'])
+def test_a_damaged_note_keeps_the_canary_away(tmp_path: Path, note: bytes) -> None:
+    (tmp_path / "note.json").write_bytes(note)
+    trial = Trial(Challenge(2, 1.0), make_champion(2), tmp_path / "note.json")
+    assert describe_trial(trial)["state"] == "stopped"
+    assert pose_question(trial, make_question(make_champion(1))) is None
+
+
 def test_what_the_champion_refuses_too_is_no_failure_and_a_log_that_fails_is_told() -> None:
     trial = Trial(Challenge(2, 1.0), make_champion(2), Path("none"))
 
