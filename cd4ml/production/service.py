@@ -17,7 +17,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,16 @@ from ..base.errors import ReleaseError, StoreError
 from ..base.settings import Settings
 from ..base.store import Store
 from ..delivery.release import list_releases, read_file, read_release
-from .challenger import Challenge, Trial, note_outcomes, open_trial
+from .challenger import Challenge, Sent, Trial, note_outcomes, open_trial
 from .champion import Champion, ChampionWatch
 from .feedback import Subject, Told, find_unknown, judge_outcomes, keep_outcomes
 from .journal import Journal
 from .limits import KeyRing, RateLimit
 from .metrics import Metrics, Standing, read_monitored
 from .outcomes import OutcomeLog
-from .predictions import PredictionLog, find_log, recall_keys, recall_predictions
+from .parts import select_ids
+from .places import Address, locate_ids
+from .predictions import PredictionLog, find_log, name_first, recall_keys
 from .requests import Asked, Fault, RequestError, read_items
 from .rounds import Answer, Question, Round
 from .shipping import describe_sinks
@@ -248,9 +250,19 @@ def _note_outcomes(service: Service, trial: Trial, told: Sequence[Told]) -> None
     log, named = service.journal.log.path, {one.prediction_id: one for one in told if trial.covers(one.prediction_id)}
     keyed = {one.key: one for one in told if one.key}
     sent = recall_keys(log, service.problem, [*keyed], trial.since) if keyed else {}
-    answers = recall_predictions(log, named) | {name: (release, answer) for name, (_, release, answer) in sent.items()}
     outcomes = {name: keyed[key] for name, (key, _, _) in sent.items()} | named
-    note_outcomes(trial, {name: json.loads(one.outcome) for name, one in outcomes.items()}, answers)
+    note_outcomes(trial, {name: json.loads(one.outcome) for name, one in outcomes.items()}, _recall_sent(log, outcomes))
+
+
+def _recall_sent(log: Address, names: Iterable[str]) -> dict[str, Sent]:
+    rows = _select(log, names, "prediction_id, request_id, release, answer")
+    firsts = dict(_select(log, {name_first(request) for _, request, _, _ in rows}, "prediction_id, key"))
+    return {name: Sent(release, json.loads(answer), firsts.get(name_first(request)) or request)
+            for name, request, release, answer in rows}
+
+
+def _select(log: Address, names: Iterable[str], columns: str) -> list[tuple[Any, ...]]:
+    return [row for place, told in locate_ids(log, [*names]).items() for row in select_ids(place, columns, told)]
 
 
 def _check_outcomes(service: Service, told: Sequence[Any]) -> tuple[list[Told], list[Fault]]:

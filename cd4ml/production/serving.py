@@ -243,17 +243,14 @@ def _add_pages(app: "FastAPI", service: Service) -> None:
 
     @app.get("/model", dependencies=[Depends(count)])
     def model() -> dict[str, Any]:
-        """Tell which release answers, how it was judged, and what it wants to know."""
         return describe_release(service.find_champion())
 
     @app.get("/models", dependencies=[Depends(count)])
     def models() -> dict[str, Any]:
-        """List the releases with their decisions, the newest first, and which of them answers."""
         return {"problem": service.problem, "models": list_models(service)}
 
     @app.get("/challenger", dependencies=[Depends(count)])
     def challenger() -> dict[str, Any]:
-        """Tell how the release that is tried beside the champion does, apart from it."""
         if service.trial is None:
             raise RequestError(404, "No release is tried beside the champion", fix="Serve with --shadow or --canary")
         hear_outcomes(service)
@@ -261,12 +258,10 @@ def _add_pages(app: "FastAPI", service: Service) -> None:
 
     @app.get("/reports/{release}", dependencies=[Depends(count)], response_class=HTMLResponse)
     def report(release: str) -> Response:
-        """Show the report of a release."""
         return HTMLResponse(read_report(service, release))
 
     @app.get("/metrics", dependencies=[Depends(check_key)])
     def metrics() -> Response:
-        """Tell counts and times in the text format of Prometheus."""
         return Response(service.metrics.write(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 # %% ../../nbs/production/46_serving.ipynb #585b4cf7

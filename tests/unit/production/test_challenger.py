@@ -12,24 +12,21 @@ from scipy.stats import binom
 
 from cd4ml.base.errors import SettingsError, StoreError
 from cd4ml.delivery.manifest import Release
-from cd4ml.production import challenger
+from cd4ml.production import guardrails
 from cd4ml.production.challenger import (
     MOST_SHADOWS,
-    Arm,
     Challenge,
-    Guardrails,
+    Sent,
     Trial,
     choose_challenge,
     describe_trial,
-    find_breach,
     find_misfit,
-    find_tail,
-    measure_loss,
     note_outcomes,
     pose_question,
     read_canary,
 )
 from cd4ml.production.champion import Champion
+from cd4ml.production.guardrails import Arm, Guardrails, find_breach, find_tail, keep_loss, measure_loss
 from cd4ml.production.requests import Asked, list_features, read_features
 from cd4ml.production.rounds import Answer, Question, make_answer
 
@@ -97,7 +94,8 @@ def run_trial(rng: random.Random, requests: int, fails: float, slow: float, wors
     for number in range(1, requests + 1):
         ours.count([], rng.expovariate(100))
         theirs.count([], rng.expovariate(100) * (4 if rng.random() < slow else 1), rng.random() < fails)
-        ours.losses[str(number)], theirs.losses[str(number)] = rng.random(), rng.random() + worse
+        keep_loss(ours, str(number), str(number), rng.random())
+        keep_loss(theirs, str(number), str(number), rng.random() + worse)
         if number % rails.every == 0 and find_breach(ours, theirs, rails, number // rails.every):
             return number
     return 0
@@ -108,6 +106,21 @@ def test_a_canary_that_is_as_good_is_hardly_ever_stopped() -> None:
     rng = random.Random(7)
     stopped = sum(run_trial(rng, 1000, 0.01, 0.0, 0.0) > 0 for _ in range(150))
     assert binom.sf(stopped - 1, 150, Guardrails().level) > 0.001
+
+
+@pytest.mark.parametrize(("requests", "rows"), [(1, 20), (8, 3)])
+def test_rows_that_are_wrong_together_do_not_take_back_a_canary_that_is_as_good(requests: int, rows: int) -> None:
+    """Of a request, or of several that follow the same key: each has its own luck, which all of its rows share."""
+    rng, rails, stopped = random.Random(9), Guardrails(), 0
+    for _ in range(150):
+        arms = Arm(), Arm()
+        for unit in range(200):
+            for arm in arms:
+                luck = rng.random() ** 4
+                for row in range(requests * rows):
+                    keep_loss(arm, f"{unit}-{row}", f"{unit}", luck + rng.random() / 10)
+        stopped += any(find_breach(*arms, rails, look) for look in (1, 2, 3, 4))
+    assert binom.sf(stopped - 1, 150, rails.level) > 0.001
 
 
 @pytest.mark.parametrize(("harm", "within"), [((0.1, 0.0, 0.0), 300), ((0.0, 0.9, 0.0), 400), ((0.0, 0.0, 0.2), 500)])
@@ -236,10 +249,10 @@ def test_a_canary_whose_answers_turn_out_worse_is_taken_back(tmp_path: Path) -> 
 
     async def run() -> list[int]:
         answers = [await trial.answer(make_question(make_champion(1), str(i)), b"", server.ask) for i in range(400)]
-        told = {one.ids[0]: (one.release, one.answers[0]) for one in answers}
+        told = {one.ids[0]: Sent(one.release, one.answers[0], one.request_id) for one in answers}
         truth = random.Random(4)
         note_outcomes(trial, {name: 1 + truth.gauss(0, 0.5) for name in told}, told)  # release 2 always answers 2
-        note_outcomes(trial, dict.fromkeys(told, 1.0), {"0" * 28: (1, {"prediction": 99.0})})  # of before
+        note_outcomes(trial, dict.fromkeys(told, 1.0), {"0" * 28: Sent(1, {"prediction": 99.0}, "")})  # of before
         later = [await trial.answer(make_question(make_champion(1), str(i)), b"", server.ask) for i in range(400)]
         return [one.release for one in later]
 
@@ -252,8 +265,20 @@ def test_a_canary_whose_answers_turn_out_worse_is_taken_back(tmp_path: Path) -> 
 
 
 def test_a_long_trial_remembers_the_newest_outcomes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(challenger, "MOST_LOSSES", 10)
+    monkeypatch.setattr(guardrails, "MOST_LOSSES", 10)
     trial = Trial(Challenge(2, 0.5), make_champion(2), tmp_path / "note.json")
     trial.since, names = 1, [f"{i:028x}" for i in range(16**17, 16**17 + 15)]
-    note_outcomes(trial, dict.fromkeys(names, 1.0), {name: (1, {"prediction": 3.0}) for name in names})
-    assert [*trial.arms["champion"].losses] == names[5:]
+    note_outcomes(trial, dict.fromkeys(names, 1.0), {name: Sent(1, {"prediction": 3.0}, name) for name in names})
+    assert [*trial.arms["champion"].losses] == [*trial.arms["champion"].units] == names[5:]
+
+
+def test_an_outcome_that_is_told_again_counts_once_and_one_that_is_forgotten_not_at_all(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guardrails, "MOST_LOSSES", 3)
+    arm = Arm()
+    for name, unit, loss in (("a1", "a", 1.0), ("a2", "a", 2.0), ("b1", "b", 4.0), ("a1", "a", 8.0)):
+        keep_loss(arm, name, unit, loss)
+    assert arm.totals == {"a": (10.0, 2), "b": (4.0, 1)}
+    keep_loss(arm, "c1", "c", 5.0)
+    keep_loss(arm, "c2", "c", 6.0)
+    assert arm.totals == {"a": (8.0, 1), "c": (11.0, 2)}

@@ -193,3 +193,25 @@ def test_outcomes_that_were_told_elsewhere_reach_the_canary(service, tmp_path, m
     losses = {name: sorted(set(arm.losses.values())) for name, arm in service.trial.arms.items()}
     assert losses == {"champion": [0.0], "challenger": [1.0]}  # twice and three times 1, where 2 came
     assert sum(len(arm.losses) for arm in service.trial.arms.values()) == 40
+
+
+def test_what_chance_chose_together_counts_as_one(service, tmp_path):
+    """A request, however many lines of the log it takes; with keys all that follow the same first one."""
+    service.trial = Trial(Challenge(2, 0.5), make_champion(2, Counting(3)), tmp_path / "note.json")
+
+    def ask_rows(rows):
+        return asyncio.run(service.answer(json.dumps({"rows": rows}).encode(),
+                                          lambda champion, data: champion.decoder.read_asked(data, 1000)))
+
+    long = ask_rows([{"x": 1}] * 300)
+    keyed = [ask_rows([{"x": i, "key": "a"}, {"x": i, "key": f"b{i}"}]) for i in range(3)]
+    other = ask_rows([{"x": 1}, {"x": 1, "key": "c"}])  # its first row has none
+    told = [*long.ids, *keyed[0].ids, *other.ids]
+    OutcomeLog(tmp_path / "predictions").append("toy", [
+        *(Told(name, "", 0, "2.0") for name in told), Told("", "b1", 0, "2.0"), Told("", "b2", 0, "2.0")])
+    hear_outcomes(service)
+    units = {name: unit for arm in service.trial.arms.values() for name, unit in arm.units.items()}
+    assert {units[name] for name in long.ids} == {long.request_id}
+    assert {units[name] for name in (*keyed[0].ids, keyed[1].ids[1], keyed[2].ids[1])} == {"a"}
+    assert {units[name] for name in other.ids} == {other.request_id}
+    assert len(units) == 306
