@@ -32,7 +32,7 @@ class KeyRing:
         self._fixed = tuple(key.encode() for key in keys)
         self._read: tuple[bytes, ...] = ()
         self._seen: tuple[int, ...] = ()
-        self._look_at = 0.0
+        self._look_at, self._fault = 0.0, ""
         if path is not None:
             self._seen, self._read = _look_at_file(path), read_key_file(path)
 
@@ -54,10 +54,12 @@ class KeyRing:
     def _refresh(self, path: Path) -> None:
         self._look_at = time.monotonic() + self.look_seconds
         try:
-            if (seen := _look_at_file(path)) != self._seen:
-                self._read, self._seen = _parse_keys(path.read_bytes()), seen
-        except OSError as error:
-            logging.getLogger("uvicorn.error").error("%s cannot be read, its keys stay: %s", path, error.strerror)
+            if (seen := _look_at_file(path)) != self._seen or self._fault:
+                self._read, self._seen, self._fault = read_key_file(path), seen, ""
+        except SettingsError as error:  # it may be in the middle of being written
+            if (fault := str(error)) != self._fault:
+                logging.getLogger("uvicorn.error").error("The keys that were stay: %s", fault)
+            self._fault = fault
 
 # %% ../../nbs/production/30_limits.ipynb #11669089
 def read_key_file(path: Path) -> tuple[bytes, ...]:

@@ -15,19 +15,23 @@ def test_keys_are_trimmed_and_loopback_needs_none() -> None:
     assert [is_loopback(host) for host in ("::1", "::", "example.org", "10.0.0.1", "")] == [True, *[False] * 4]
 
 
-def test_a_file_that_is_away_changes_nothing_and_an_empty_one_lets_nobody_in(tmp_path: Path) -> None:
+def test_a_file_that_is_away_or_without_keys_changes_nothing_and_is_said_once(
+        tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "keys"
     path.write_bytes(b"\n  first\r\nzweiter-schl\xc3\xbcssel\n# third\n")
     ring = KeyRing([], path, look_seconds=0)
     assert [ring.find(key) for key in (b"first", "zweiter-schlüssel".encode(), b"third")] == [0, 1, None]
     path.unlink()
-    assert ring.find(b"first") == 0
-    for text, found in (("second\n", None), ("first\n", 0), ("", None), ("#\n\n", None), ("first", 0)):
+    assert [ring.find(b"first") for _ in range(5)] == [0] * 5
+    assert len(caplog.records) == 1
+    for text, found in (("second\n", None), ("", None), ("first\n", 0), ("", 0), ("#\n\n", 0), ("second", None)):
         (tmp_path / "draft").write_text(text)
         os.replace(tmp_path / "draft", path)
-        assert ring.find(b"first") == found, text
+        assert [ring.find(b"first") for _ in range(3)] == [found] * 3, text
         assert not ring.is_open
     assert ring.find(b"") is None
+    said = [record.getMessage() for record in caplog.records]
+    assert (len(said), sum("holds none" in one for one in said)) == (3, 2)  # once a spell, however long
 
 
 def test_a_file_is_looked_at_now_and_then_only(tmp_path: Path) -> None:
