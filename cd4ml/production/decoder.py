@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, cast
 
-from .requests import KEY, MOST_KEY, Asked, Feature, find_bounds, is_time, read_asked
+from .requests import KEY, MOST_KEY, PRINTABLE, Asked, Feature, find_bounds, is_time, read_asked
 
 # %% ../../nbs/production/34_decoder.ipynb #0ffd7c92
 class Row:
@@ -79,6 +79,8 @@ class Decoder:
             return None
         keys = [row.key or "" for row in found]
         if has_keys := any(keys):
+            if not all(map(PRINTABLE.fullmatch, keys)):
+                return None
             for row in found:
                 row.key = self.unset  # it is no feature
         rows = cast("list[Mapping[str, Any]]", found)

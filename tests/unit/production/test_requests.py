@@ -6,6 +6,7 @@ import pytest
 
 from cd4ml.base.errors import ReleaseError
 from cd4ml.delivery.manifest import Release
+from cd4ml.production.decoder import make_decoder
 from cd4ml.production.requests import Feature, RequestError, check_rows, make_frame, read_asked, read_features
 
 
@@ -52,6 +53,17 @@ def test_all_faults_of_all_rows_are_told_and_the_first_thousand_listed() -> None
     assert "1800 violations in 900 of 900 rows" in caught.value.got
     assert len(caught.value.faults) == 1800
     assert len(caught.value.to_dict()["violations"]) == 1000
+
+
+@pytest.mark.parametrize("key", ["\x1b[2J", "a\nb", "\x7f", "\x9b", "\u202e", "\ud800", "\u2028", "", "a" * 201,
+                                 "a\n", 3, None])
+def test_a_key_that_a_terminal_cannot_show_as_it_is_is_refused_like_any_other_violation(key: object) -> None:
+    features = make_features(x="float64")
+    body = json.dumps({"rows": [{"x": 1.0, "key": "Zürich 1"}, {"x": 1.0, "key": key}]}).encode()
+    for read in (make_decoder(features).read_asked, lambda data, most: read_asked(data, features, most)):
+        with pytest.raises(RequestError) as caught:
+            read(body, 10)
+        assert [(one.row, one.field) for one in caught.value.faults] == [(1, "key")]
 
 
 @pytest.mark.parametrize(("body", "status"), [
