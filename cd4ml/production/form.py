@@ -7,7 +7,7 @@ __all__ = ['MOST_CHOICES', 'Field', 'describe_fields', 'describe_body', 'make_ex
 
 # %% ../../nbs/production/42_form.ipynb #dc23286a
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,11 +61,19 @@ class Field:
             {"examples": [self.example]} if self.example is not None else {})
 
 # %% ../../nbs/production/42_form.ipynb #754aad72
-def describe_fields(features: Sequence[Feature], profile: Profile | None,
-                    units: Mapping[str, str]) -> tuple[Field, ...]:
-    """Return a field for each of `features`, with what `profile` says of the rows of the training."""
+def describe_fields(features: Sequence[Feature], profile: Profile | None, units: Mapping[str, str],
+                    hidden: Collection[str] = ()) -> tuple[Field, ...]:
+    """Return a field for each of `features`, with what `profile` says of the rows of the training.
+
+    Of those that are `hidden` it says nothing: anybody may read it, and their values are those of people.
+    """
     seen = {one.name: one for one in profile.features} if profile else {}
-    return tuple(_describe_field(one, seen.get(one.name), units.get(one.name, "")) for one in features)
+    return tuple(_make_up_field(one, units.get(one.name, "")) if one.name in hidden else
+                 _describe_field(one, seen.get(one.name), units.get(one.name, "")) for one in features)
+
+
+def _make_up_field(feature: Feature, unit: str) -> Field:
+    return Field(feature, unit, example=None if feature.is_nullable else False if feature.kind == "boolean" else 0)
 
 
 def _describe_field(feature: Feature, seen: FeatureProfile | None, unit: str) -> Field:

@@ -283,11 +283,11 @@ def _make_face(service: Service) -> Face:
         units = dict(find_problem(service.problem, service.package).units)
     except Cd4mlError:  # the release is of a problem that this workbench does not know
         units = {}
-    release = champion.release
+    release, hidden = champion.release, champion.personal.columns if champion.personal else ()
     trial = describe_trial(service.trial) if service.trial else {}
     words = f"release {trial['release']}, a {trial['role']}, {trial['state']}" if trial else ""
     return Face(service.problem, release.version, release.task, release.target, release.classes, release.decision,
-                describe_fields(champion.features, champion.profile, units), needs_key, words)
+                describe_fields(champion.features, champion.profile, units, hidden), needs_key, words)
 
 
 def _add_faces(app: "FastAPI", service: Service) -> None:

@@ -16,12 +16,14 @@ from cd4ml.base.errors import SettingsError
 from cd4ml.base.fingerprint import hash_bytes
 from cd4ml.base.settings import Settings, load_settings
 from cd4ml.base.store import Store
+from cd4ml.data.profile import profile_frame
 from cd4ml.delivery.history import Event, add_event
 from cd4ml.delivery.manifest import Release
 from cd4ml.model.training import dump_model
 from cd4ml.production.champion import load_champion
 from cd4ml.production.personal import KEY
 from cd4ml.production.predictions import read_predictions
+from cd4ml.production.service import ServeOptions
 from cd4ml.production.serving import make_app
 from cd4ml.production.stream import StreamService
 
@@ -35,10 +37,11 @@ ROWS = [{"x": 1.0, "name": "Ada-Lovelace-1815", "phone": "555-0199-77"},
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setenv(KEY, "k" * 40)
     store, rows = Store(str(tmp_path / "releases")), pd.DataFrame(
-        {"x": [1.0, 2.0, 3.0], "name": ["a", "b", "c"], "phone": ["1", "2", "3"]})
+        {"x": [1.0, 2.0, 3.0], "name": ["Hopper-1906", "Noether-1882", "b"], "phone": ["555-0100", "555-0101", "3"]})
     codes = OneHotEncoder(handle_unknown="ignore")
     encode = make_column_transformer((codes, ["name", "phone"]), remainder="passthrough")
     files = {"model/model.skops": dump_model(make_pipeline(encode, LinearRegression()).fit(rows, [2.0, 4.0, 6.0])),
+             "profile.json": json.dumps(profile_frame(rows).to_dict()).encode(),
              "personal.json": json.dumps({"format": 1, "columns": {"name": "mask", "phone": "drop"}}).encode()}
     release = Release("toy", 1, "", "regression", "y", (("x", "float64"), ("name", "str"), ("phone", "str")), (),
                       {"decision": {"status": "pass"}, "metrics": {}}, {}, None,
@@ -69,6 +72,16 @@ def test_the_values_are_nowhere_in_the_files_of_the_log(settings: Settings) -> N
     assert df["name"].isna().sum() == 3
     assert "phone" not in df
     assert df["x"].tolist() == [1.0, 2.0, 3.0] * 3
+
+
+def test_the_pages_that_need_no_key_show_none_of_the_values_of_the_training(settings: Settings) -> None:
+    with TestClient(make_app(settings, "toy", ServeOptions(keys=("k",)))) as client:
+        for path in ("/", "/docs", "/openapi.json"):
+            told = client.get(path)
+            assert told.status_code == 200
+            assert "phone" in told.text  # it must be given
+            assert not any(value in told.text for value in ("Hopper", "Noether", "555-01"))
+        assert "1 to 3 in training" in client.get("/docs").text
 
 
 def test_without_the_key_the_release_does_not_serve_and_says_why(
