@@ -19,6 +19,10 @@ from cd4ml.model.training import dump_model
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+REPORT = f"""<!doctype html><title>Report</title><style>h1 {{ color: rgb(1, 2, 3) }}</style><h1>May it serve?</h1>
+<p style="color: rgb(4, 5, 6)">Yes</p><img src="data:image/png;base64,{PIXEL}">
+<svg width="9" height="9"><path d="M0 0h9"/></svg><script>document.title = "it ran"</script><img src="x" onerror="document.title = 'it ran'">"""
 SERVER = """
 from cd4ml.base.settings import load_settings
 from cd4ml.production.limits import Listening
@@ -36,7 +40,7 @@ def address(tmp_path_factory):
     rows = pd.DataFrame({"temperature": rng.normal(50, 9, 90), "floors": rng.integers(1, 9, 90)})
     files = {"model/model.skops": dump_model(LogisticRegression().fit(rows, rows["temperature"] > 50)),
              "profile.json": json.dumps(profile_frame(rows).to_dict()).encode(),
-             "reports/evaluate.html": b"<!doctype html><title>Report</title><h1>May it serve?</h1>"}
+             "reports/evaluate.html": REPORT.encode()}
     features = tuple((name, str(kind)) for name, kind in rows.dtypes.items())
     run = {"decision": {"status": "pass"}, "metrics": {}, "report": "reports/evaluate.html"}
     release = Release("toy", 1, "2026-01-02T03:04:05+00:00", "binary", "warm", features, (False, True), run, {}, None,
@@ -105,4 +109,17 @@ def test_the_documentation_stands_alone(browser, address, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert {url for url in page.asked if not url.endswith("favicon.ico")} == {f"{address}/docs"}
     assert not page.complaints
+    page.close()
+
+
+def test_a_report_shows_what_it_has_and_runs_nothing(browser, address):
+    page = browser.new_page(extra_http_headers={"X-API-Key": "a secret"})
+    assert page.goto(f"{address}/reports/1").headers["x-content-type-options"] == "nosniff"
+    page.wait_for_load_state()
+    style = "one => getComputedStyle(document.querySelector(one)).color"
+    assert [page.evaluate(style, one) for one in ("h1", "p")] == ["rgb(1, 2, 3)", "rgb(4, 5, 6)"]
+    assert page.evaluate("document.images[0].naturalWidth") == 1
+    assert page.locator("svg").is_visible()
+    assert page.title() == "Report"
+    assert page.evaluate("origin") == "null"  # no page of the server: it has none of its storage, nor its keys
     page.close()
