@@ -9,12 +9,15 @@ __all__ = ['HostOption', 'PortOption', 'KeysOption', 'CertificateOption', 'Priva
 
 # %% ../../nbs/cli/30_production.ipynb #f0882b67
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .console import get_console, show_result
 from .options import JsonOption, ProblemArgument, VariantOption
+
+if TYPE_CHECKING:
+    from cd4ml.production.service import Service
 
 # %% ../../nbs/cli/30_production.ipynb #ebde7803
 HostOption = Annotated[str, typer.Option(help="Address to listen on; beyond this machine a key and TLS are needed.")]
@@ -59,14 +62,20 @@ def serve(problem: ProblemArgument, host: HostOption = "127.0.0.1", port: PortOp
         from cd4ml.production.traffic import SharedClock
 
         options = replace(options, clock=SharedClock(clock).read)
-    serve_problem(settings, find_problem(problem, settings.package).name, where, options,
-                  lambda address, version: _announce(problem, address, version, shadow or canary))
+    serve_problem(settings, find_problem(problem, settings.package).name, where, options, _announce)
 
-
-def _announce(problem: str, address: str, version: int | None, tried: int | str | None) -> None:
-    words = f"release {version} of {problem}" if version else f"nothing yet: cd4ml release {problem}"
-    words += f"\n  beside it release {tried}, how it does: {address}/challenger" if tried else ""
-    get_console(stderr=True).print(f"serving {words}\n  POST {address}/predict · try it: {address}/ · Ctrl-C ends")
+# %% ../../nbs/cli/30_production.ipynb #e07b3a53
+def _announce(address: str, service: "Service") -> None:
+    champion, fault, trial, problem = service.watch.champion, service.watch.fault, service.trial, service.problem
+    lack = f"{fault.what}. {fault.fix}" if fault else f"cd4ml release {problem}"
+    words = f"release {champion.release.version} of {problem}" if champion else f"nothing yet: {lack}"
+    if trial:
+        share = trial.challenge.share
+        how = f"on {100 * share:g} % of the keys" if share else "in its shadow"
+        how = f"which stays away: {trial.stopped}" if trial.stopped else f"{how}, how it does: {address}/challenger"
+        words += f"\n  beside it release {trial.challenge.release}, {how}"
+    get_console(stderr=True).print(
+        f"serving {words}\n  POST {address}/predict · try it: {address}/ · Ctrl-C ends", markup=False)
 
 # %% ../../nbs/cli/30_production.ipynb #c75cad19
 def monitor(problem: ProblemArgument, params: VariantOption = "default",

@@ -120,7 +120,7 @@ class ChampionWatch:
     def _load(self, version: int | None) -> None:
         serving = self.champion.release.version if self.champion else None
         if version is not None and version != serving:
-            self.champion = load_champion(self.store, self.problem, version)
+            self.champion = _tell_change(load_champion(self.store, self.problem, version), serving)
 
     def _keep_fault(self, error: Cd4mlError) -> None:
         if str(error) != str(self.fault):
@@ -136,3 +136,9 @@ class ChampionWatch:
     def stop(self) -> None:
         """End `follow`."""
         self._stopped.set()
+
+# %% ../../nbs/production/36_champion.ipynb #e07b3a51
+def _tell_change(champion: Champion, before: int | None) -> Champion:
+    one, did = champion.release, f", {before} did" if before else ""
+    logging.getLogger("cd4ml").info("release %d of %s answers now%s", one.version, one.problem, did)
+    return champion

@@ -8,6 +8,7 @@ __all__ = ['MOST_ENTRIES', 'Entry', 'Journal', 'commit_entries']
 # %% ../../nbs/production/20_journal.ipynb #a9eeb40e
 import asyncio
 import contextlib
+import logging
 import queue
 import threading
 import time
@@ -68,7 +69,7 @@ class Journal:
                     break
                 entries.append(entry)
             faults = commit_entries(self.log, entries)
-            self._failed_at = time.monotonic() if all(faults) else 0.0
+            self._failed_at = _find_failure(faults, self._failed_at)
             _tell(entries, faults)
 
 # %% ../../nbs/production/20_journal.ipynb #3cf5fcff
@@ -101,3 +102,11 @@ def _settle(told: Sequence[tuple["asyncio.Future[None]", Cd4mlError | None]]) ->
             written.set_result(None)
         else:
             written.set_exception(fault)
+
+# %% ../../nbs/production/20_journal.ipynb #e07b3a52
+def _find_failure(faults: Sequence[Cd4mlError | None], before: float) -> float:
+    if all(faults):
+        return time.monotonic()
+    if before:
+        logging.getLogger("cd4ml").info("The prediction log can be written again")
+    return 0.0

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MOST_KINDS', 'KeyRing', 'read_key_file', 'read_keys', 'is_loopback', 'Listening', 'check_listening', 'RateLimit',
-           'RepeatFilter']
+           'RepeatFilter', 'open_log']
 
 # %% ../../nbs/production/30_limits.ipynb #0fd586b6
 import hmac
@@ -186,3 +186,17 @@ class RepeatFilter(logging.Filter):
 
 
 MOST_KINDS = 1000  # of messages that are remembered
+
+# %% ../../nbs/production/30_limits.ipynb #c91d5e07
+def open_log() -> None:
+    """Write what a server says of itself to standard error: a line each with its moment, in UTC, repetitions once."""
+    handler, form = logging.StreamHandler(), logging.Formatter("%(asctime)s %(levelname)s %(message)s",
+                                                               "%Y-%m-%dT%H:%M:%SZ")
+    form.converter = time.gmtime
+    handler.setFormatter(form)
+    for name, level in (("uvicorn", logging.WARNING), ("cd4ml", logging.INFO)):
+        log = logging.getLogger(name)
+        log.setLevel(level)
+        log.addHandler(handler)
+        log.propagate = False
+    logging.getLogger("uvicorn.error").addFilter(RepeatFilter())

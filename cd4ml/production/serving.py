@@ -33,7 +33,7 @@ from .bodies import Bodies, Receive
 from .challenger import describe_trial
 from .form import Face, describe_fields, write_docs, write_form
 from .invocations import list_scores, read_invocation
-from .limits import Listening, RepeatFilter, check_listening, read_keys
+from .limits import Listening, check_listening, open_log, read_keys
 from .openapi import write_openapi
 from .requests import Asked, RequestError
 from cd4ml.production.service import (
@@ -332,11 +332,11 @@ def _add_errors(app: "FastAPI", service: Service) -> None:
 # %% ../../nbs/production/46_serving.ipynb #0f2b1266
 def serve_problem(settings: Settings, problem: str, where: Listening = Listening(),
                   options: ServeOptions = ServeOptions(),
-                  announce: Callable[[str, int | None], None] = lambda address, release: None) -> None:
+                  announce: Callable[[str, Service], None] = lambda address, service: None) -> None:
     """Serve `problem` until interrupted, with the keys of `options` and those in CD4ML_API_KEYS.
 
-    `announce(address, release)` is called once, when the port is taken; the release is none without a champion.
-    What was accepted before the end is answered.
+    `announce(address, service)` is called once, when the port is taken and the release is loaded that can answer, if
+    any can. What was accepted before the end is answered.
 
     Raises:
         SettingsError: the port cannot be had, or `where` is beyond this machine without a key or TLS.
@@ -348,19 +348,19 @@ def serve_problem(settings: Settings, problem: str, where: Listening = Listening
     options = replace(options, keys=options.keys + read_keys(where.host, os.environ, options.keys_file))
     check_listening(where)
     store = Store(settings.release_store)
-    version = options.release or find_champion(store, problem)
     if options.release:
         read_release(store, problem, options.release)
-    elif version is None:
+    elif find_champion(store, problem) is None:
         find_problem(problem, settings.package)
+    open_log()
     app = make_app(settings, problem, options)
     with _take_port(where.host, where.port) as taken, ship_beside(settings, problem):
         name, scheme = f"[{where.host}]" if ":" in where.host else where.host, "https" if where.certificate else "http"
-        announce(f"{scheme}://{name}:{taken.getsockname()[1]}", version)
-        config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
+        app.service.watch.refresh()
+        announce(f"{scheme}://{name}:{taken.getsockname()[1]}", app.service)
+        config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, proxy_headers=False,
                                 ws="none", timeout_graceful_shutdown=30, ssl_certfile=where.certificate,
                                 ssl_keyfile=where.private_key)
-        logging.getLogger("uvicorn.error").addFilter(RepeatFilter())
         with contextlib.suppress(KeyboardInterrupt):
             _make_server(config, app).run(sockets=[taken])
 

@@ -20,9 +20,11 @@ from cd4ml.model.training import dump_model
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-REPORT = f"""<!doctype html><title>Report</title><style>h1 {{ color: rgb(1, 2, 3) }}</style><h1>May it serve?</h1>
+REPORT = f"""<!doctype html><title>Report</title>
+<style>h1 {{ color: rgb(1, 2, 3) }}</style><h1>May it serve?</h1>
 <p style="color: rgb(4, 5, 6)">Yes</p><img src="data:image/png;base64,{PIXEL}">
-<svg width="9" height="9"><path d="M0 0h9"/></svg><script>document.title = "it ran"</script><img src="x" onerror="document.title = 'it ran'">"""
+<svg width="9" height="9"><path d="M0 0h9"/></svg><script>document.title = "it ran"</script>
+<img src="x" onerror="document.title = 'it ran'">"""
 SERVER = """
 from cd4ml.base.settings import load_settings
 from cd4ml.production.limits import Listening

@@ -54,7 +54,10 @@ def promote(store: Store, version: int = 1) -> None:
 @contextmanager
 def serve(store: Store, *options: str, start: Sequence[str] = (COMMAND,),
           **environ: str) -> Iterator[tuple[subprocess.Popen, str]]:
-    """Give the process that serves `store`, logging beside it, and its address as soon as it says so; end by a kill."""
+    """Give the process that serves `store`, logging beside it, and its address as soon as it says so; end by a kill.
+
+    What it said until then is the process's `said`.
+    """
     folder = Path(store.url).parent
     places = {"CD4ML_ROOT": str(ROOT), "CD4ML_RELEASE_STORE": store.url, "CD4ML_RUN_STORE": str(folder / "runs"),
               "CD4ML_PREDICTION_LOG": str(folder / "predictions")}
@@ -66,6 +69,7 @@ def serve(store: Store, *options: str, start: Sequence[str] = (COMMAND,),
             line = process.stderr.readline()
             assert line, said
             said += line
+        process.said = said
         yield process, found[1]
     finally:
         process.kill()

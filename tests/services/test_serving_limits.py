@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import ssl
@@ -21,6 +22,7 @@ from server_process import COMMAND, LISTING, PROBLEM, ROOT, promote, serve, writ
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
+from waiting import wait_until
 
 from cd4ml.base.store import Store
 from cd4ml.production.predictions import read_predictions
@@ -118,6 +120,23 @@ def test_who_stops_sending_takes_no_place_and_does_not_keep_the_server_from_endi
             one.close()
     assert all(one.startswith(b"HTTP/1.1 503") and b"The server ends" in one for one in ended)
     assert "Traceback" not in said
+
+
+def test_a_server_says_what_answers_and_when_that_changed(store: Store) -> None:
+    store.write(file := f"{PROBLEM}/2/model/model.skops", store.read(file)[:-9])
+    with serve(store) as (process, address):
+        assert "serving nothing yet: Release 2 of 'flights' is damaged" in process.said
+        assert "serving release" not in process.said
+        for release in (1, 2):
+            keep_release(store, release)
+            promote(store, release)
+            wait_until(lambda release=release: ask(address, {"x": 1.0})[1].get("release") == release, "its release", 60)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=30)[1].splitlines()
+    changes = [line for line in said if "answers now" in line]
+    assert [line.partition(" ")[2] for line in changes] == [
+        "INFO release 1 of flights answers now", "INFO release 2 of flights answers now, 1 did"]
+    assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ", line) for line in changes)
 
 
 @pytest.mark.parametrize("has_portable", [True, False])
@@ -226,7 +245,9 @@ def test_a_shadow_is_asked_and_logged_and_answers_nobody(store: Store) -> None:
 def test_a_canary_keeps_to_its_keys_and_is_taken_back_by_itself_when_it_fails(store: Store) -> None:
     keep_release(store, 3, takes_null=True)
     promote(store, 3)
-    with serve(store, "--canary", "1:40%") as (_, address):
+    with serve(store, "--canary", "1:40%") as (process, address):
+        assert "beside it release 1, on 40 % of the keys" in process.said
+
         def ask_all(x: float | None) -> dict[str, int]:
             replies = {f"k{i}": ask(address, {"x": x, "key": f"k{i}"}) for i in range(150)}
             assert {status for status, _, _ in replies.values()} == {200}
@@ -252,6 +273,7 @@ def test_a_canary_keeps_to_its_keys_and_is_taken_back_by_itself_when_it_fails(st
         assert set(ask_all(5.0).values()) == {3}
         metrics = urllib.request.urlopen(f"{address}/metrics", timeout=30).read().decode()
         assert 'cd4ml_predictions_total{problem="flights",release="1"' in metrics
-    with serve(store, "--canary", "1:40%") as (_, address):
+    with serve(store, "--canary", "1:40%") as (process, address):
+        assert "beside it release 1, which stays away: failing requests" in process.said
         assert tell_trial(address)["state"] == "stopped"
         assert {ask(address, {"x": 5.0, "key": f"k{i}"})[1]["release"] for i in range(20)} == {3}

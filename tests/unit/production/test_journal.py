@@ -85,3 +85,17 @@ def test_a_loop_that_is_closed_meanwhile_stops_nobody(journal: Journal) -> None:
     assert asyncio.run(append_all(journal, make_lines("later"))) == [None]
     journal.close()
     assert read_ids(journal) == ["left-0", "later-0"]
+
+
+def test_that_it_can_be_written_again_is_said_once(journal: Journal, caplog: pytest.LogCaptureFixture,
+                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    caplog.set_level("INFO", "cd4ml")
+    assert asyncio.run(append_all(journal, make_lines("a"))) == [None]
+    with monkeypatch.context() as full:
+        full.setattr(journal.log, "write_lines", lambda lines: 1 / 0)
+        for name in ("b", "c"):
+            assert isinstance(asyncio.run(append_all(journal, make_lines(name)))[0], StoreError)
+    assert not caplog.records
+    for name in ("d", "e"):
+        assert asyncio.run(append_all(journal, make_lines(name))) == [None]
+    assert [one.getMessage() for one in caplog.records] == ["The prediction log can be written again"]
