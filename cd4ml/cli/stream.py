@@ -84,5 +84,11 @@ def answer_folder(settings: "Settings", problem: "Problem", arrivals: "Arrivals"
 
     console = get_console(stderr=True)
     scorer = load_scorer(settings, problem)
+
+    def announce(number: int, refused: list[str]) -> None:
+        for told in refused:
+            console.print(f"  set aside: {told}", markup=False)
+        console.print(f"  batch {number} answered")
+
     console.print(f"answering {arrivals.source}/*.parquet from release {scorer.release} · Ctrl-C ends")
-    answer_arrivals(scorer, arrivals, master, lambda number: console.print(f"  batch {number} answered"))
+    answer_arrivals(scorer, arrivals, master, announce)
