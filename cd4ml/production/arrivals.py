@@ -96,6 +96,7 @@ def read_paths(spark: "SparkSession", arrivals: Arrivals) -> "DataFrame":
     """Return a stream of the paths of the files that arrive, a file in each of its pieces; nothing of them is read."""
     columns = "path STRING, modificationTime TIMESTAMP, length LONG, content BINARY"
     stream = spark.readStream.format("binaryFile").schema(columns).option("pathGlobFilter", "*.parquet")
+    stream = stream.option("recursiveFileLookup", True)  # no columns are made of the names of folders
     files = stream.option("maxFilesPerTrigger", arrivals.files).load(str(arrivals.source.resolve()))
     return files.select("path").repartition(arrivals.files)
 

@@ -4,9 +4,9 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -67,6 +67,25 @@ class Redis(Broker):
         for message, own in zip(messages, ids, strict=True):
             self.client().xadd("flights.questions", {"data": message} | ({"message-id": own} if own else {}))
 
+    def send_nonsense(self) -> int:
+        entries = [{b"\xff\xfe": b"q"}, {b"\xff": b"1", b"other": b"\xfe"}, {"__data__": b"\xff"},
+                   {"__data__": b'{"data": "{}", "headers": 5}'},
+                   {"data": b"\xff", "message-id": b"\xfe"}, {"data": rb'{"\ud800": 1}'}]
+        for entry in entries:
+            self.client().xadd("flights.questions", entry)
+        return len(entries)
+
+    def count_waiting(self) -> int:
+        (group,) = self.client().xinfo_groups("flights.questions")
+        untaken = self.client().xrange("flights.questions", f"({group['last-delivered-id'].decode()}", "+")
+        return group["pending"] + len(untaken)
+
+    def forget(self) -> None:
+        self.client().flushall()
+
+    def list_marks(self, name: str) -> set[str]:
+        return set()
+
     def read(self, name: str) -> list[dict]:
         return [json.loads(entry[b"__data__"]) for _, entry in self.client().xrange(f"flights.{name}")]
 
@@ -93,13 +112,39 @@ class Nats(Broker):
 
         self.call(work)
 
-    def read(self, name: str) -> list[dict]:
+    def send_nonsense(self) -> int:
+        self.send([b"\xff", b"", rb'{"\ud800": 1}'], [None, None, None])
+        raw = b"NATS/1.0\r\nmessage-id: \xfe\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", self.port)) as client:
+            client.sendall(b'CONNECT {"verbose": false, "headers": true}\r\n')
+            client.sendall(b"HPUB flights.questions %d %d\r\n%s{}\r\nPING\r\n" % (len(raw), len(raw) + 2, raw))
+            with client.makefile("rb") as lines:
+                assert next(line for line in lines if not line.startswith(b"INFO")) == b"PONG\r\n"
+        return 4
+
+    def count_waiting(self) -> int:
+        async def work(stream):
+            found = await stream.consumer_info("flights-questions", "cd4ml")
+            return found.num_pending + found.num_ack_pending
+
+        return self.call(work)
+
+    def forget(self) -> None:
+        self.call(lambda stream: stream.delete_stream("flights-questions"))
+
+    def fetch(self, name: str) -> list:
         async def work(stream):
             count = (await stream.stream_info("flights-questions")).state.messages
             every = [await stream.get_msg("flights-questions", seq) for seq in range(1, count + 1)]
-            return [json.loads(one.data) for one in every if one.subject == f"flights.{name}"]
+            return [one for one in every if one.subject == f"flights.{name}"]
 
         return self.call(work)
+
+    def list_marks(self, name: str) -> set[str]:
+        return {one.headers["correlation_id"] for one in self.fetch(name)}
+
+    def read(self, name: str) -> list[dict]:
+        return [json.loads(one.data) for one in self.fetch(name)]
 
 
 KAFKA = """
@@ -136,7 +181,35 @@ class Kafka(Broker):
             producer.produce("flights.questions", message, headers={"message-id": own} if own else None)
         assert producer.flush(20) == 0
 
+    def send_nonsense(self) -> int:
+        from confluent_kafka import Producer
+
+        producer = Producer({"bootstrap.servers": f"127.0.0.1:{self.port}"})
+        for message, headers in ((b"\xff", None), (None, None), (b"{}", {"message-id": b"\xfe", "none": None}),
+                                 (rb'{"\ud800": 1}', None)):
+            producer.produce("flights.questions", message, headers=headers)
+        assert producer.flush(20) == 0
+        return 4
+
+    def count_waiting(self) -> int:
+        from confluent_kafka import Consumer, TopicPartition
+
+        consumer = Consumer({"bootstrap.servers": f"127.0.0.1:{self.port}", "group.id": "cd4ml"})
+        topic = "flights.questions"
+        known = consumer.list_topics(topic, timeout=20).topics[topic].partitions
+        places = [TopicPartition(topic, one) for one in known]
+        ends = {one.partition: consumer.get_watermark_offsets(one, timeout=20)[1] for one in places}
+        done = {one.partition: max(one.offset, 0) for one in consumer.committed(places, timeout=20)}
+        consumer.close()
+        return sum(end - done[place] for place, end in ends.items())
+
+    def list_marks(self, name: str) -> set[str]:
+        return {dict(one.headers())["correlation_id"].decode() for one in self.fetch(name)}
+
     def read(self, name: str) -> list[dict]:
+        return [json.loads(one.value()) for one in self.fetch(name)]
+
+    def fetch(self, name: str) -> list:
         from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
         topic, found = f"flights.{name}", []
@@ -147,7 +220,7 @@ class Kafka(Broker):
         consumer.assign([TopicPartition(topic, place, OFFSET_BEGINNING) for place in places])
         while len(found) < sum(high - low for low, high in ends.values()):
             if (message := consumer.poll(1)) is not None and message.error() is None:
-                found.append(json.loads(message.value()))
+                found.append(message)
         consumer.close()
         return found
 
@@ -207,28 +280,40 @@ def make_questions(first: int, count: int) -> list[bytes]:
     return [wrong if i % 10 == 9 else right for i, (right, wrong) in enumerate(zip(good, bad, strict=True), first)]
 
 
+def kill_midway(consumer: subprocess.Popen, broker: Broker, folder: Path) -> int:
+    """Kill the consumer while questions are left to it, however fast it is; return how many were sent."""
+    sent = 0
+    while True:
+        consumer.send_signal(signal.SIGSTOP)
+        if sent and broker.count_waiting():
+            consumer.send_signal(signal.SIGKILL)
+            consumer.wait()
+            return sent
+        wanted = len(read_log(folder)) + 40
+        broker.send(make_questions(sent, 100), [None] * 100)
+        sent += 100
+        consumer.send_signal(signal.SIGCONT)
+        wait_until(lambda wanted=wanted: len(read_log(folder)) >= wanted, "40 predictions")
+
+
 def test_a_consumer_is_killed_and_nothing_is_lost_or_logged_twice(tmp_path: Path, broker: Broker) -> None:
     write_release(tmp_path, 1)
     with start_consumer(tmp_path, broker) as first:
         wait_until(lambda: "answering" in (tmp_path / "consumer.log").read_text(), "the consumer begins")
-        broker.send(make_questions(0, 150), [None] * 150)
-        wait_until(lambda: len(read_log(tmp_path)) >= 40, "40 predictions")
-        first.send_signal(signal.SIGKILL)
-    before = len(read_log(tmp_path))
-    assert before < 270
+        sent = kill_midway(first, broker, tmp_path)
+    good = [i for i in range(sent) if i % 10 != 9]
     with start_consumer(tmp_path, broker), start_consumer(tmp_path, broker):
         broker.send(make_questions(0, 20), [None] * 20)  # a producer that is not sure sends again
-        wait_until(lambda: len({one["request_id"] for one in broker.read("answers")}) == 135, "all answers")
-        wait_until(lambda: len({one["message_id"] for one in broker.read("dead")}) == 15, "all dead letters")
+        wait_until(lambda: len({one["request_id"] for one in broker.read("answers")}) == len(good), "all answers")
+        wait_until(lambda: len({one["request_id"] for one in broker.read("dead")}) == sent // 10, "all dead letters")
     logged = read_log(tmp_path)
-    assert len(logged) == len({one[0] for one in logged}) == 270
+    assert len(logged) == len({one[0] for one in logged}) == 2 * len(good)
     answers = broker.read("answers")
     told = {(one["prediction_id"], one["probability"]) for answer in answers for one in answer["predictions"]}
     assert told == {(one[0], json.loads(one[2])["probability"]) for one in logged}  # and the same each time
     expected = predict_rows(MODEL, X, "binary")["probability"]
-    asked = [i for i in range(150) if i % 10 != 9]
     assert sorted(round(one[1], 12) for one in told) == sorted(
-        round(expected.iloc[place], 12) for i in asked for place in (i, -1 - i))
+        round(expected.iloc[place], 12) for i in good for place in (i, -1 - i))
     letter = next(one for one in broker.read("dead") if '"number": 9}' in one["body"])
     assert {one["field"] for one in letter["violations"]} == {"temp", "wind", "number"}
     assert "Traceback" not in (tmp_path / "consumer.log").read_text()
@@ -237,36 +322,78 @@ def test_a_consumer_is_killed_and_nothing_is_lost_or_logged_twice(tmp_path: Path
 @pytest.mark.parametrize("broker", ["redis", "nats"], indirect=True)  # librdkafka's own keeps nothing on disk
 def test_a_broker_that_goes_away_is_waited_for(tmp_path: Path, broker: Broker) -> None:
     write_release(tmp_path, 1)
+    log = tmp_path / "consumer.log"
     with start_consumer(tmp_path, broker):
-        wait_until(lambda: "answering" in (tmp_path / "consumer.log").read_text(), "the consumer begins")
+        wait_until(lambda: "answering" in log.read_text(), "the consumer begins")
         broker.send(make_questions(0, 5), [None] * 5)
         wait_until(lambda: len(read_log(tmp_path)) == 10, "what came before")
+        wait_until(lambda: broker.count_waiting() == 0, "it is acknowledged")
+        said = log.stat().st_size
         broker.stop()
-        time.sleep(3)
+        wait_until(lambda: log.stat().st_size > said, "the consumer says that the broker is away")
         broker.start()
         broker.send(make_questions(20, 5), [None] * 5)
         wait_until(lambda: len(read_log(tmp_path)) == 20, "what came after")
-    assert len({one["request_id"] for one in broker.read("answers")}) == 10
+        wait_until(lambda: len({one["request_id"] for one in broker.read("answers")}) == 10, "all answers")
 
 
 def test_messages_wait_for_a_champion(tmp_path: Path, broker: Broker) -> None:
+    log = tmp_path / "consumer.log"
     with start_consumer(tmp_path, broker):
-        wait_until(lambda: (tmp_path / "consumer.log").exists() and "answering" in (
-            tmp_path / "consumer.log").read_text(), "the consumer begins")
+        wait_until(lambda: "answering" in log.read_text(), "the consumer begins")
         broker.send(make_questions(0, 3), [None] * 3)
-        time.sleep(2)
+        wait_until(lambda: "No release of 'flights' can answer" in log.read_text(), "a message is given back")
         write_release(tmp_path, 1)
         wait_until(lambda: len(read_log(tmp_path)) == 6, "answers from the champion")
     assert not broker.read("dead")
 
 
-def test_an_id_of_the_producer_tells_equal_messages_apart(tmp_path: Path, broker: Broker) -> None:
+def test_a_message_that_is_no_text_is_a_dead_letter_and_comes_no_more(tmp_path: Path, broker: Broker) -> None:
     write_release(tmp_path, 1)
     with start_consumer(tmp_path, broker):
         wait_until(lambda: "answering" in (tmp_path / "consumer.log").read_text(), "the consumer begins")
-        broker.send(make_questions(0, 1) * 4, ["a", "b", "a", None])
-        wait_until(lambda: len(broker.read("answers")) >= 3, "answers")
+        sent = broker.send_nonsense()
+        broker.send(make_questions(0, 1), [None])
+        wait_until(lambda: len(broker.read("dead")) == sent, "all dead letters")
+        wait_until(lambda: len(broker.read("answers")) == 1, "the answer to what came after")
+        wait_until(lambda: broker.count_waiting() == 0, "all are acknowledged")
+    assert all(letter["what"] for letter in broker.read("dead"))
+    said = (tmp_path / "consumer.log").read_text()
+    assert said.count("dead letter") == sent
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("broker", ["redis", "nats"], indirect=True)  # Kafka makes groups by itself
+def test_a_group_that_is_gone_is_made_anew(tmp_path: Path, broker: Broker) -> None:
+    write_release(tmp_path, 1)
+    with start_consumer(tmp_path, broker) as consumer:
+        wait_until(lambda: "answering" in (tmp_path / "consumer.log").read_text(), "the consumer begins")
+        broker.send(make_questions(0, 2), [None] * 2)
+        wait_until(lambda: len(read_log(tmp_path)) == 4, "what came before")
+        broker.forget()
+        wait_until(lambda: (tmp_path / "consumer.log").read_text().count("answering") == 2, "it begins again")
+        broker.send(make_questions(20, 2), [None] * 2)
+        wait_until(lambda: len(broker.read("answers")) == 2, "what came after")
+        consumer.send_signal(signal.SIGINT)
+        assert consumer.wait(60) in (0, 130)
+
+
+def test_an_answer_names_the_question_and_its_rows_as_the_producer_does(tmp_path: Path, broker: Broker) -> None:
+    write_release(tmp_path, 1)
+    question = json.dumps({"rows": [{"key": "AA1", **X.to_dict("records")[0]}, X.to_dict("records")[1]]}).encode()
+    with start_consumer(tmp_path, broker):
+        wait_until(lambda: "answering" in (tmp_path / "consumer.log").read_text(), "the consumer begins")
+        broker.send([question] * 4 + [b"{}"], ["a", "b", "a", None, "bad1"])
+        wait_until(lambda: len({one["request_id"] for one in broker.read("answers")}) == 3, "answers")
+        wait_until(lambda: broker.read("dead"), "a dead letter")
     assert len(read_log(tmp_path)) == 6
+    answers = broker.read("answers")
+    assert {one["message_id"] for one in answers} == {"a", "b", None}
+    assert all([row.get("key") for row in one["predictions"]] == ["AA1", None] for one in answers)
+    (letter,) = broker.read("dead")
+    assert letter["message_id"] == letter["headers"]["message-id"] == "bad1"
+    marks = broker.list_marks("answers")
+    assert marks == {one["message_id"] or one["request_id"] for one in answers} or not marks  # Redis has no headers
 
 
 def test_a_broker_that_is_down_is_named_without_its_password(tmp_path: Path) -> None:

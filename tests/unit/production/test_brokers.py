@@ -38,7 +38,9 @@ def test_an_entry_of_a_plain_redis_client_is_read() -> None:
     assert read({b"question": b"{}"}) == (b"{}", {})
     assert read({b"question": b"{}", b"message-id": b"7"}) == (b"{}", {"message-id": b"7"})
     assert read({b"__data__": b"{}"}) == (b"all", {"message-id": "f"})
-    assert read({b"a": b"1", b"b": b"2"}) == (b"all", {})
+    assert read({b"a": b"1", b"b": b"2"}) == (b'{"a": "1", "b": "2"}', {})
+    assert read({b"\xff": b"\xfe"}) == (b"\xfe", {})
+    assert json.loads(read({b"\xff": b"1", b"b": b"\xfe"})[0]) == {"\\xff": "1", "b": "\\xfe"}
 
 
 @pytest.mark.parametrize("scheme", ["redis", "nats", "kafka"])
@@ -52,6 +54,14 @@ def test_the_document_says_what_a_question_must_hold_and_no_password(scheme: str
     row = found["components"]["schemas"]["questions:Message:Payload"]["oneOf"][1]
     assert row["properties"]["hour"]["type"] == "integer"
     assert row["properties"]["temp"]["type"] == ["number", "null"]
+    schemas = found["components"]["schemas"]
+    assert {"message_id", "headers"} <= {*schemas["dead letters:Message:Payload"]["required"]}
+    assert "key" in schemas["answers:Message:Payload"]["properties"]["predictions"]["items"]["properties"]
+    marks = {name.partition(":")[0]: one.get("correlationId", {}).get("location", "")
+             for name, one in found["components"]["messages"].items()}
+    assert marks["answers"].startswith("$message.payload" if scheme == "redis" else "$message.header")
+    assert json.dumps(found) == json.dumps(
+        describe_streams(f"{scheme}://{user}host", name_streams("flights"), "flights", features))
     assert "secret" not in json.dumps(found)
 
 

@@ -16,8 +16,15 @@ from cd4ml.delivery.history import Event, add_event
 from cd4ml.delivery.manifest import Release
 from cd4ml.model.training import dump_model
 from cd4ml.production.predictions import summarise_log
-from cd4ml.production.requests import RequestError
-from cd4ml.production.stream import StreamOptions, StreamService, find_message_id, make_prediction_id, write_dead_letter
+from cd4ml.production.requests import Fault, RequestError
+from cd4ml.production.stream import (
+    StreamOptions,
+    StreamService,
+    find_message_id,
+    make_prediction_id,
+    name_message,
+    write_dead_letter,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 X = pd.DataFrame(np.random.default_rng(3).normal(size=(100, 2)), columns=["temp", "wind"])
@@ -104,6 +111,27 @@ def test_a_message_that_can_never_be_answered_is_a_dead_letter_with_its_reason(
     assert letter["what"]
     assert letter["headers"] == {"trace": "t1"}
     assert {"body", "body_base64"} & set(letter)
+
+
+def test_an_answer_names_message_and_rows_as_the_producer_does_also_when_it_comes_again(settings: Settings) -> None:
+    promote(settings, 1)
+    rows = X[:3].to_dict("records")
+    question = json.dumps({"rows": [{"key": "AA1", **rows[0]}, rows[1], {"key": "AA3", **rows[2]}]}).encode()
+    with StreamService(settings, "flights") as service:
+        first = service.answer_message(question, {"Message-Id": b"m\xff"})
+        assert first == service.answer_message(question, {"message-id": b"m\xff"})
+        other = service.answer_message(question, {"correlation_id": "c1"})
+    assert (first["message_id"], other["message_id"]) == ("m\\xff", "c1")
+    assert [one.get("key") for one in first["predictions"]] == ["AA1", None, "AA3"]
+    assert name_message({}) is None
+
+
+def test_a_dead_letter_can_be_written_as_text_whatever_it_holds() -> None:
+    error = RequestError(422, "wrong", [Fault(0, "\ud800", "a feature", "none")])
+    letter = write_dead_letter(b"\xff", {"message-id": b"bad1", "trace": b"\xff", "\ud800": 1}, error)
+    assert letter["message_id"] == letter["headers"]["message-id"] == "bad1"
+    assert letter["headers"] == {"message-id": "bad1", "trace": "\\xff", "\\ud800": "1"}
+    assert json.dumps(letter, ensure_ascii=False).encode()
 
 
 def test_ids_differ_by_problem_message_and_row() -> None:
