@@ -107,7 +107,8 @@ def take_outcomes(settings: Settings, problem: str, source: Path, now: dt.dateti
                     in enumerate(items) if number not in reasons and one.get("prediction_id") in unknown}
         done = keep_outcomes(address, problem, good)
         kept, waiting = kept + done.kept, waiting + done.waiting
-        aside += [(int(chunk.numbers[number]), words) for number, words in reasons.items()] + [*chunk.misfits]
+        aside += [(int(chunk.numbers[number]), words) for number, words in reasons.items()]
+        aside += [(one.number, one.reason) for one in chunk.misfits]
     place = write_aside(source.with_name(f"{source.name}.aside.csv"), sorted(aside))
     return FeedbackResult(problem, kept, waiting, len(aside), place)
 

@@ -118,14 +118,17 @@ def answer_chunk(scorer: Scorer, chunk: Chunk, checked: Checked, schema: "pa.Sch
 
 # %% ../../nbs/production/54_scorer.ipynb #0a818102
 def _set_aside(chunk: Chunk, reasons: "dict[int, Sequence[str]]") -> "pa.Table":
-    """Return a row for each row that is not answered: number, reasons, and its values as JSON."""
+    """Return a row for each row that is not answered: number, reasons, and its values as JSON.
+
+    Of a line that is no row it is the line itself.
+    """
     import pyarrow as pa
 
     places = sorted(reasons)
     values = chunk.rows.take(pa.array(places, pa.int64())).to_pylist()
     told = [(int(chunk.numbers[place]), "; ".join(reasons[place]), json.dumps(one, default=str, ensure_ascii=False))
             for place, one in zip(places, values, strict=True)]
-    told = sorted([*told, *((number, reason, "") for number, reason in chunk.misfits)])
+    told = sorted([*told, *chunk.misfits])
     schema = describe_aside()
     return pa.table([pa.array([one[i] for one in told], kind) for i, kind in enumerate(schema.types)], schema=schema)
 

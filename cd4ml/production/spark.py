@@ -28,7 +28,7 @@ from ..model.training import dump_model, load_model
 from .batch import BatchJob, BatchResult, ask_by_tables, hold_folder, open_job
 from .requests import list_features
 from .scorer import Scorer, answer_chunk, check_chunk, describe_aside
-from .tables import Chunk, Table, join_parts, open_table
+from .tables import Chunk, Misfit, Table, join_parts, open_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,8 +142,8 @@ def _take_chunk(rows: "pa.Table", shipment: Shipment) -> Chunk:
     numbers = rows[ROW].to_numpy()
     told = rows[MISFIT].to_pylist() if MISFIT in rows.column_names else []
     places = [place for place, raw in enumerate(told) if raw is not None]
-    misfits = [(int(numbers[place]), f"must have {shipment.fields} fields: {_count_fields(told[place])}")
-               for place in places]
+    misfits = [Misfit(int(numbers[place]), f"must have {shipment.fields} fields: {_count_fields(told[place])}",
+                      told[place]) for place in places]
     rows = rows.select([f"c{i}" for i in range(len(shipment.scorer.columns))]).rename_columns(shipment.scorer.columns)
     good = sorted(set(range(rows.num_rows)) - set(places))
     return Chunk(rows.take(good) if places else rows, numbers[good], tuple(misfits))

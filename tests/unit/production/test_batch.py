@@ -199,6 +199,32 @@ def test_the_command_answers_a_table_and_says_what_it_set_aside(tmp_path: Path, 
 
 
 @pytest.mark.slow
+def test_the_command_ends_with_1_if_no_row_or_too_few_could_be_answered(
+        tmp_path: Path, model: LogisticRegression) -> None:
+    write_release(tmp_path, model, 1)
+    X = make_rows(10)
+    X.iloc[:2, 0] = 900.0
+    X.to_parquet(tmp_path / "some.parquet")
+    X[:2].to_parquet(tmp_path / "none.parquet")
+    assert call_score(tmp_path, "some.parquet", "out.parquet", "--max-aside", "0.2").returncode == 0
+    done = call_score(tmp_path, "some.parquet", "out.parquet", "--max-aside", "0.1", "--json")
+    assert (done.returncode, json.loads(done.stdout)["set_aside"]) == (1, 2)
+    assert "Too many rows are set aside" in done.stderr
+    done = call_score(tmp_path, "none.parquet", "none.out.parquet")
+    assert done.returncode == 1
+    assert "No row could be answered" in done.stderr
+
+
+def test_a_line_that_is_no_row_is_set_aside_as_it_stands(tmp_path: Path, scorer: Scorer) -> None:
+    job = BatchJob(tmp_path / "in.csv", tmp_path / "out.csv", 10)
+    make_rows(3).to_csv(job.source, index=False)
+    with open(job.source, "a") as file:
+        file.write('1,"a, ""b"""\n')
+    assert score_table(scorer, job).set_aside == 1
+    assert pd.read_csv(job.aside)["values"].tolist() == ['1,"a, ""b"""']
+
+
+@pytest.mark.slow
 def test_the_command_refuses_a_wrong_table_before_it_writes(tmp_path: Path, model: LogisticRegression) -> None:
     write_release(tmp_path, model, 1)
     make_rows(10).rename(columns={IRIS.features[0]: "width"}).astype({IRIS.features[1]: str}).to_parquet(

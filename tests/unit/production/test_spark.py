@@ -15,7 +15,7 @@ def test_a_worker_finds_numbers_names_and_lines_that_are_no_rows() -> None:
     chunk = _take_chunk(rows, Shipment(Scorer(None, (), "binary", keep=("n.1",)), "", "", 2, b""))
     assert chunk.rows.to_pydict() == {"n.1": ["1", "3"]}
     np.testing.assert_array_equal(chunk.numbers, [7, 9])
-    assert chunk.misfits == ((8, "must have 2 fields: 3"),)
+    assert chunk.misfits == ((8, "must have 2 fields: 3", 'a,"b,c",d'),)
 
 
 def test_any_name_of_a_column_can_be_said() -> None:

@@ -46,7 +46,8 @@ def test_every_line_of_a_csv_has_its_number_and_misfits_are_told_once(tmp_path: 
     chunks = list(read_chunks(open_table(path), ["n"], 50))
     assert [n for chunk in chunks for n in chunk.numbers.tolist()] == [i for i in range(1000) if i % 7]
     assert all([int(n) for n in chunk.rows["n"].to_pylist()] == chunk.numbers.tolist() for chunk in chunks)
-    assert [n for chunk in chunks for n, _ in chunk.misfits] == [i for i in range(1000) if i % 7 == 0]
+    misfits = [one for chunk in chunks for one in chunk.misfits]
+    assert [(one.number, one.line) for one in misfits] == [(i, f"{i}") for i in range(1000) if i % 7 == 0]
     assert next(read_chunks(open_table(path), ["n"], 50, 3)).misfits == chunks[3].misfits
 
 
