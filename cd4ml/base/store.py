@@ -74,7 +74,7 @@ class LocalFiles:
         target = self.root / path
         shutil.rmtree(target) if target.is_dir() else target.unlink()
 
-
+# %% ../../nbs/base/40_store.ipynb #83e5c1f7
 @contextlib.contextmanager
 def _keep_folders(path: Path) -> Iterator[None]:
     """Let a power cut not take back that a file is called `path`, nor the folders that were made for it."""
