@@ -69,7 +69,7 @@ def test_the_same_questions_have_the_same_answers_as_in_files(address: str, tmp_
             summarise_outcomes(place, PROBLEM),
             read_outcomes(place, ["p0", "p0~4", "p1", "p2", "p5"]), find_early_keys(place, PROBLEM),
             find_predictions(place, LogQuery(PROBLEM, since=AT + dt.timedelta(hours=20)), 4),
-            find_predictions(place, LogQuery(PROBLEM, key="k1", where=(read_condition("a>1"),))),
+            find_predictions(place, LogQuery(PROBLEM, key="k1", where=(read_condition("a>1", AT),))),
             find_predictions(place, LogQuery(PROBLEM, prediction_id="p3")),
             count_predictions(place, LogQuery(PROBLEM), "day"),
             count_predictions(place, LogQuery(PROBLEM, key="k1"), "release"),

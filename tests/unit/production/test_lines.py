@@ -104,7 +104,7 @@ ASKED: dict[str, Callable[[Path], Any]] = {
     "of a release": lambda log: find_predictions(log, LogQuery("other", release=1), 20),
     "of a role": lambda log: find_predictions(log, LogQuery("toy", role="challenger")),
     "by key": lambda log: find_predictions(log, LogQuery("toy", key="key-1")),
-    "by a condition": lambda log: find_predictions(log, LogQuery("toy", where=(read_condition("row>120"),))),
+    "by a condition": lambda log: find_predictions(log, LogQuery("toy", where=(read_condition("row>120", AT),))),
     "counts by day": lambda log: count_predictions(log, LogQuery("toy"), "day"),
     "counts of some hours": lambda log: count_predictions(log, LogQuery("toy", since=AT, until=LATER), "release")}
 
