@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from cd4ml.base.settings import Settings
     from cd4ml.base.store import Store
-    from cd4ml.delivery.release import Examination
+    from cd4ml.delivery.examination import Examination
 
 # %% ../../nbs/cli/13_bundle.ipynb #b790f088
 VersionArgument = Annotated[int | None, typer.Argument(help="Only this release; all if left out.")]
@@ -41,7 +41,7 @@ def verify(problem: MaybeProblem = "", version: VersionArgument = None, schema: 
     Examples: cd4ml verify flights · cd4ml verify flights 3 --json · cd4ml verify --schema > release.json
     """
     from cd4ml.delivery.history import examine_history
-    from cd4ml.delivery.release import examine_all, examine_release, sign_release
+    from cd4ml.delivery.examination import examine_all, examine_release, sign_release
 
     if schema:
         show_schema()

@@ -5,12 +5,10 @@
 # %% auto #0
 __all__ = ['CLAIM', 'LATER', 'SERVING', 'ORIGINAL', 'Bundle', 'write_bundle', 'write_claim', 'write_serving_lock',
            'read_key_to_sign', 'survey_releases', 'list_releases', 'read_release', 'read_file', 'find_faults',
-           'verify_release', 'read_signature', 'Examination', 'examine_release', 'examine_all', 'sign_release',
-           'find_rival', 'watch_champion', 'read_rival', 'find_release_of']
+           'verify_release', 'read_signature', 'find_rival', 'watch_champion', 'read_rival', 'find_release_of']
 
 # %% ../../nbs/delivery/80_release.ipynb #5ab355b1
 import datetime as dt
-import html
 import json
 import os
 import platform
@@ -38,9 +36,7 @@ from .steps import Order
 from cd4ml.delivery.signature import (
     KEY,
     check_signature,
-    explain_signature,
     is_signature_required,
-    judge_signature,
     read_key,
     sign_manifest,
 )
@@ -224,7 +220,10 @@ def read_key_to_sign(environ: Mapping[str, str]) -> str:
 
 # %% ../../nbs/delivery/80_release.ipynb #a958dbfa
 def survey_releases(store: Store, problem: str) -> tuple[list[Release], dict[int, ReleaseError]]:
-    """Return all finished releases of `problem`, oldest first, and by version why another's manifest cannot be read."""
+    """Return all finished releases of `problem`, oldest first, and by version why another's manifest cannot be read.
+
+    A release without a manifest was never finished; the champion's can only have been lost.
+    """
     paths = {f"{problem}/{version}/manifest.json": version for version in _list_versions(store, problem)}
     found, faults = [], {}
     for path, data in read_many(store, paths):
@@ -305,59 +304,6 @@ def verify_release(store: Store, release: Release) -> None:
 def read_signature(store: Store, release: Release) -> bytes | None:
     """Return the contents of the release's signature.json, or none if it was not signed."""
     return next(read_many(store, [f"{release.folder}/signature.json"]))[1]
-
-# %% ../../nbs/delivery/80_release.ipynb #15e69722
-@dataclass(frozen=True)
-class Examination:
-    """Hold what became of verifying a release: its files, what its signature is worth, and each fault by its file."""
-
-    problem: str
-    version: int
-    files: int
-    signature: str
-    faults: Mapping[str, str]
-
-    def _repr_html_(self) -> str:
-        lines = [f"<li><code>{html.escape(path)}</code>: {html.escape(fault)}" for path, fault in self.faults.items()]
-        word = f"damaged<ul>{''.join(lines)}</ul>" if lines else f"whole, {self.files} files"
-        return f"<p>{html.escape(self.problem)} release {self.version}: {word}; signature: {self.signature}</p>"
-
-
-def examine_release(store: Store, problem: str, version: int) -> Examination:
-    """Return what is wrong with release `version` of `problem`, if anything; raise `ReleaseError` if there is none."""
-    path = f"{problem}/{version}/manifest.json"
-    try:
-        release = read_release(store, problem, version)
-    except ReleaseError as error:
-        if not store.exists(path):
-            raise
-        return Examination(problem, version, 0, "unchecked", {"manifest.json": f"{error.what}: {error.got}"})
-    faults = find_faults(store, release)
-    signed = judge_signature(release.to_json(), read_signature(store, release), read_key(os.environ))
-    faults |= {"signature.json": fault} if (fault := explain_signature(signed, os.environ)) else {}
-    return Examination(problem, version, len(release.files), signed, faults)
-
-
-def examine_all(store: Store, problem: str) -> list[Examination]:
-    """Return what is wrong with each release of `problem`, oldest first; unfinished bundles are no releases."""
-    return [examine_release(store, problem, version) for version in _list_versions(store, problem)
-            if store.exists(f"{problem}/{version}/manifest.json")]
-
-# %% ../../nbs/delivery/80_release.ipynb #1daaa1ae
-def sign_release(store: Store, problem: str, version: int) -> None:
-    """Sign release `version` of `problem` with the key of the environment, whatever its signature was.
-
-    Raises:
-        ReleaseError: there is none, or it is damaged.
-        SettingsError: there is no key.
-    """
-    if not (key := read_key(os.environ)):
-        raise SettingsError("There is nothing to sign with", where=KEY, expected="a key", fix=f"export {KEY}=…")
-    release = read_release(store, problem, version)
-    if faults := find_faults(store, release):
-        raise ReleaseError("A damaged release is not signed", where=f"{store.url}/{release.folder}",
-                           got="; ".join(f"{path}: {fault}" for path, fault in faults.items()))
-    store.write(f"{release.folder}/signature.json", sign_manifest(release.to_json(), key))
 
 # %% ../../nbs/delivery/80_release.ipynb #1827c460
 def find_rival(store: Store, problem: str, results: Mapping[str, Result], version: int | None) -> Result | None:

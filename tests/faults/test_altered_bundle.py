@@ -14,10 +14,11 @@ from cd4ml.base.errors import Cd4mlError, ReleaseError
 from cd4ml.base.settings import Settings, load_settings
 from cd4ml.base.store import Store
 from cd4ml.delivery.archive import pack_release, read_archive, unpack_archive
-from cd4ml.delivery.history import Event, examine_history, find_champion
+from cd4ml.delivery.examination import examine_all, examine_release, sign_release
+from cd4ml.delivery.history import Event, add_event, examine_history, find_champion
 from cd4ml.delivery.manifest import read_manifest, read_schema
 from cd4ml.delivery.promotion import Wish, promote_release, roll_back
-from cd4ml.delivery.release import examine_all, examine_release, read_rival, sign_release
+from cd4ml.delivery.release import read_rival
 from cd4ml.production.champion import load_champion
 
 SAMPLES = Path(__file__).parents[1] / "data" / "releases"
@@ -133,6 +134,16 @@ def test_what_is_missing_or_does_not_belong_is_named(settings: Settings, store: 
     for use in list_uses(settings, store):
         with pytest.raises(Cd4mlError):
             use()
+
+
+def test_a_champion_without_a_manifest_is_missed(store: Store) -> None:
+    keep_sample(store, "iris-1")
+    store.delete("iris/1/manifest.json")
+    assert examine_all(store, "iris") == [], "never finished"
+    add_event(store, "iris", lambda number, champion: Event(number, "promote", 1, champion, "", "ada", "", "ci"))
+    [found] = examine_all(store, "iris")
+    assert found == examine_release(store, "iris", 1)
+    assert "has lost its manifest" in found.faults["manifest.json"]
 
 
 def test_a_bundle_that_was_copied_to_another_number_is_not_that_release(store: Store) -> None:

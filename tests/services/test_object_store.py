@@ -14,10 +14,11 @@ import pytest
 from cd4ml.base.errors import ReleaseError, StoreError
 from cd4ml.base.store import Store, list_folders, read_many, read_verified
 from cd4ml.delivery.archive import pack_release, read_archive, unpack_archive
+from cd4ml.delivery.examination import examine_release
 from cd4ml.delivery.history import Event, add_event, find_champion, read_history
 from cd4ml.delivery.hosting import Parcel, Target
 from cd4ml.delivery.publication import publish_files
-from cd4ml.delivery.release import examine_release, list_releases, read_release, verify_release
+from cd4ml.delivery.release import list_releases, read_release, verify_release
 from cd4ml.delivery.retention import Removal, apply_prune, plan_prune
 from cd4ml.production.champion import ChampionWatch, load_champion
 

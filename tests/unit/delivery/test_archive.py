@@ -9,8 +9,9 @@ from cd4ml.base.errors import ReleaseError, StoreError
 from cd4ml.base.fingerprint import hash_bytes
 from cd4ml.base.store import Store
 from cd4ml.delivery.archive import Archive, pack_release, read_archive, unpack_archive
+from cd4ml.delivery.examination import examine_all
 from cd4ml.delivery.manifest import Release
-from cd4ml.delivery.release import examine_all, read_release, verify_release
+from cd4ml.delivery.release import read_release, verify_release
 
 FILES = {"claim.json": b'{"at": "2026-01-02T03:04:05.000001+00:00"}', "params.json": b"{}", "reports/ü.html": b"<html>"}
 
