@@ -150,11 +150,14 @@ def take_old(problem: str, version: int, wish: Attachments, move: "Wish", as_jso
     """Promote release `version`, which is there already, give it what is wished for, and say so."""
     from cd4ml.base.errors import Cd4mlError
     from cd4ml.base.settings import load_settings
+    from cd4ml.base.store import Store
+    from cd4ml.delivery.release import read_release
 
     if wish == Attachments(None, False, "") and not move.promote:
         raise Cd4mlError("What is to be done with it was not said", where="--version",
                          expected="--promote, --archive FILE, --tag or --publish TARGET")
     settings = load_settings()
+    read_release(Store(settings.release_store), problem, version)
     wish.check(settings)
     moved = promote_old(settings, problem, version, move) if move.promote else {}
     if moved and not as_json:
@@ -191,8 +194,9 @@ def write_outcome(console: "Console", outcome: "Outcome", variants: list[str]) -
     console.print(MARKS[outcome.decision], style=COLOURS[outcome.decision])
     console.print(make_table("", ["metric", "value", "interval"], list_metrics(run)))
     write_objections(console, run)
-    serves = f"release {outcome.version} is the champion" if outcome.promoted else "the champion stays"
-    console.print(f"promoted:  {serves}: {outcome.reason}")
+    serves = f"promoted:  release {outcome.version} is the champion" if outcome.promoted else (
+        "kept:      the champion stays")
+    console.print(f"{serves}: {outcome.reason}")
     if outcome.warning:
         console.print("warning:   ", style="yellow", end="")
         console.print(outcome.warning)

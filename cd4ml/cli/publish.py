@@ -80,7 +80,7 @@ def attach_release(settings: "Settings", problem: str, version: int,
             target = find_target(wish.publish, settings, os.environ)
             done["published"] = publish_release(settings.root, store, release, target)
     except Cd4mlError as error:
-        stays = f"Release {version} is made but not {step}, and the same command goes on from here"
+        stays = f"Release {version} is not {step}; the same command goes on from here"
         error.fix = f"{error.fix.rstrip('.')}. {stays}" if error.fix else stays
         return done, error
     return done, None

@@ -118,7 +118,8 @@ def _draw_row(feature: FeatureProfile) -> str:
             f"{feature.minimum:.4g} to {feature.maximum:.4g}, mean {feature.mean:.4g}, sd {feature.std:.4g}")
     else:
         top = [f"{value} {share:.0%}" for value, share in zip(feature.values[:4], feature.shares[:4], strict=True)]
-        told = ", ".join(top) + (f", … ({len(feature.values)} values)" if len(feature.values) > 4 else "")
+        count = f"{'more than ' if feature.other else ''}{len(feature.values):,} values"
+        told = ", ".join(top) + (f", … ({count})" if len(feature.values) > 4 else "")
     cells = (feature.name, feature.kind, f"{feature.missing:.1%}", told)
     return f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in cells)}</tr>"
 

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..base.errors import Cd4mlError, ReleaseError
+from ..base.errors import Cd4mlError, GateError, ReleaseError
 from ..base.settings import Settings
 from ..base.store import Store, write_atomic
 from .provenance import read_who
@@ -79,8 +79,9 @@ def release_problem(order: Order, wish: Wish) -> Outcome:
     """Deliver `order`, bundle it as a release and promote it if the gate and `wish` allow.
 
     Raises:
-        ReleaseError: a person wants to promote what did not pass, or what own rules judge, without saying why; or
-            another release became the champion meanwhile. The champion stays, and so does what was released.
+        GateError: a person wants to promote what did not pass, without saying why.
+        ReleaseError: they want to promote what own rules judge, without saying why; or another release became the
+            champion meanwhile. The champion stays, and so does what was released.
         StepError: a step failed; nothing was released.
     """
     settings, problem = order.settings, order.problem.name
@@ -212,17 +213,19 @@ def _expect(release: Release, champion: int | None) -> Check:
 
 def _refuse_unexplained(release: Release, wish: Wish) -> None:
     if release.decision != "pass" and not wish.why:
-        raise ReleaseError(f"Release {release.version} did not pass its gate: {release.decision}",
-                           where=f"{release.folder}/{release.run['report']}",
-                           fix="Read its report; to promote it all the same, say why with --why")
+        raise GateError(f"Release {release.version} did not pass its gate: {release.decision}",
+                        where=f"{release.folder}/{release.run['report']}",
+                        got=release.run["decision"].get("reason", ""),
+                        fix="Read its report; to promote it all the same, say why with --why")
 
 # %% ../../nbs/delivery/84_promotion.ipynb #5e0d7b31
 def promote_release(settings: Settings, problem: str, version: int, wish: Wish) -> Event | None:
     """Make `version`, which was released before or elsewhere, the champion; return the event, or none if it is already.
 
     Raises:
+        GateError: it did not pass, and `wish` does not say why it should serve.
         ReleaseError: there is no such release; it is damaged; another became the champion meanwhile; or `wish` does not
-            say why, and it did not pass, was judged by other rules, or not against the champion.
+            say why, and it was judged by other rules, or not against the champion.
     """
     store = Store(settings.release_store)
     release, champion = read_release(store, problem, version), find_champion(store, problem)

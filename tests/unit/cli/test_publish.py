@@ -60,7 +60,7 @@ def test_what_cannot_be_published_stays_a_release_and_is_published_by_the_next_t
         code, out, err = clone.call("release", "iris", "--publish", "github")
         assert code == 2
         assert "release 1 is the champion" in out
-        assert "The tag iris/v1 was not pushed. git push origin iris/v1. Release 1 is made but not published" in err
+        assert "The tag iris/v1 was not pushed. git push origin iris/v1. Release 1 is not published" in err
         assert hosts.TOKEN not in out + err
         store = Store(str(clone.folder / "releases"))
         assert find_champion(store, "iris") == 1
