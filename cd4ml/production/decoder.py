@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, cast
 
-from .requests import KEY, MOST_KEY, PRINTABLE, Asked, Feature, find_bounds, is_time, read_asked
+from .feedback import PRINTABLE
+from .requests import KEY, MOST_KEY, Asked, Feature, find_bounds, is_time, read_asked
 
 # %% ../../nbs/production/34_decoder.ipynb #0ffd7c92
 class Row:

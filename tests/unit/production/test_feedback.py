@@ -64,6 +64,13 @@ def test_the_last_word_counts(served: tuple[TestClient, Path]) -> None:
     assert read_outcomes(path, [third]) == {}
 
 
+@pytest.mark.parametrize("key", ["a\u00a0b", "👩\u200d🚀", "a b", "\x1b[8m", "a\u202eb", ""])
+def test_a_key_that_may_be_asked_with_may_be_told_of_and_no_other(served: tuple[TestClient, Path], key: str) -> None:
+    client, _ = served
+    asked = client.post("/predict", json={"rows": [{"x": 1.0, "key": key}]}).status_code
+    assert client.post("/feedback", json={"key": key, "outcome": True}).status_code == asked
+
+
 def test_all_mistakes_are_told_and_nothing_is_kept(served: tuple[TestClient, Path]) -> None:
     client, path = served
     (known,) = predict(client, 1)
