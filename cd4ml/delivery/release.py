@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['CLAIM', 'LATER', 'SERVING', 'ORIGINAL', 'Bundle', 'write_bundle', 'write_claim', 'write_serving_lock',
-           'read_key_to_sign', 'survey_releases', 'list_releases', 'read_release', 'read_file', 'find_faults',
-           'verify_release', 'read_signature', 'find_rival', 'watch_champion', 'read_rival', 'find_release_of']
+           'read_key_to_sign', 'survey_releases', 'find_lost', 'list_releases', 'read_release', 'read_file',
+           'find_faults', 'verify_release', 'read_signature', 'find_rival', 'watch_champion', 'read_rival',
+           'find_release_of']
 
 # %% ../../nbs/delivery/80_release.ipynb #5ab355b1
 import datetime as dt
@@ -13,7 +14,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -220,10 +221,7 @@ def read_key_to_sign(environ: Mapping[str, str]) -> str:
 
 # %% ../../nbs/delivery/80_release.ipynb #a958dbfa
 def survey_releases(store: Store, problem: str) -> tuple[list[Release], dict[int, ReleaseError]]:
-    """Return all finished releases of `problem`, oldest first, and by version why another's manifest cannot be read.
-
-    A release without a manifest was never finished; the champion's can only have been lost.
-    """
+    """Return all finished releases of `problem`, oldest first, and by version why another's manifest cannot be read."""
     paths = {f"{problem}/{version}/manifest.json": version for version in _list_versions(store, problem)}
     found, faults = [], {}
     for path, data in read_many(store, paths):
@@ -231,10 +229,19 @@ def survey_releases(store: Store, problem: str) -> tuple[list[Release], dict[int
             found += [_read_own(data, path)] if data is not None else []
         except ReleaseError as error:
             faults[paths[path]] = error
-    if (champion := find_champion(store, problem)) and champion not in {*faults, *(one.version for one in found)}:
-        faults[champion] = ReleaseError(f"Release {champion} of '{problem}', which is to serve, has lost its manifest",
-                                        where=f"{store.url}/{problem}/{champion}", fix="cd4ml unpack a copy of it")
     return found, faults
+
+
+def find_lost(store: Store, problem: str, versions: Collection[int]) -> dict[int, ReleaseError]:
+    """Return the champion by its version with what is wrong, if it is none of the `versions` that have a manifest.
+
+    A release without a manifest was never finished; that of the champion can only have been lost.
+    """
+    champion = find_champion(store, problem)
+    if champion is None or champion in versions:
+        return {}
+    return {champion: ReleaseError(f"Release {champion} of '{problem}', which is to serve, has lost its manifest",
+                                   where=f"{store.url}/{problem}/{champion}", fix="cd4ml unpack a copy of it")}
 
 
 def list_releases(store: Store, problem: str) -> list[Release]:

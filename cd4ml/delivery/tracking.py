@@ -78,8 +78,9 @@ def _create_database(settings: Settings) -> None:
 def _quiet_mlflow() -> Iterator[None]:
     import logging
 
-    names = ("mlflow", "alembic", "mlflow.store.db.utils", "alembic.runtime.migration")
+    names = ("mlflow", "alembic", "alembic.runtime.migration")
     levels = {name: logging.getLogger(name).level for name in names}
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it raises what it logs, and we say that
     for name in names:
         logging.getLogger(name).setLevel(logging.ERROR)
     try:

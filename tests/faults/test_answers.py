@@ -85,7 +85,7 @@ def test_no_kill_under_load_loses_an_answer_that_was_given(store: Store, log: Pa
 
 
 def test_a_full_disk_is_said_with_a_503_and_the_server_recovers(store: Store, log: Path) -> None:
-    with serve(store) as (process, address):
+    with serve(store, PYTHONDONTWRITEBYTECODE="1") as (process, address):  # as test_bad_input.py says
         connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=20)
         rows = [{"x": 1.0, "n": 2}]
         assert ask(connection, rows)[0] == 200

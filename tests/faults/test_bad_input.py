@@ -89,6 +89,7 @@ def test_a_full_disk_is_said_and_the_next_run_goes_on(workbench):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (6000, resource.RLIM_INFINITY))
 
+    workbench.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # Python does not notice that it wrote half a file of its own
     code, _, err = workbench.call("run", "iris", preexec_fn=fill_disk)
     assert code == 2
     assert "Traceback" not in err

@@ -208,7 +208,7 @@ def test_a_value_in_a_file_or_an_override_is_refused_and_not_repeated(bench):
     assert code == 2
     assert "params/iris/default.yaml:2" in err
     assert KEY not in out + err
-    assert not (bench.folder / ".cd4ml").exists()
+    assert not (bench.folder / ".cd4ml/steps").exists()
 
 
 def test_all_missing_variables_are_named_before_anything_runs(bench):

@@ -274,6 +274,7 @@ def test_a_collector_with_a_key_takes_events_from_those_who_know_it(
 
 
 def test_a_full_disk_doubles_no_more_than_one_batch(places: dict[str, str], collector: Collector) -> None:
+    places["PYTHONDONTWRITEBYTECODE"] = "1"  # as tests/faults/test_bad_input.py says
     log, to = PredictionLog(Path(places["CD4ML_PREDICTION_LOG"])), f"fluentd://127.0.0.1:{collector.port}"
     log.write(make_rows(10))
     process = subprocess.Popen([COMMAND, "ship", PROBLEM, "--to", to], env=os.environ | places, text=True,
@@ -342,7 +343,8 @@ def test_a_collector_that_hangs_or_talks_nonsense_keeps_nobody_waiting_but_itsel
 
 def test_a_server_whose_disk_was_full_has_told_all_that_it_acknowledged_and_nothing_else(
         places: dict[str, str], collector: Collector) -> None:
-    places["CD4ML_SINKS"] = f"fluentd://127.0.0.1:{collector.port}"
+    places |= {"CD4ML_SINKS": f"fluentd://127.0.0.1:{collector.port}",
+               "PYTHONDONTWRITEBYTECODE": "1"}  # as tests/faults/test_bad_input.py says
     port = find_port()
     load = Load(port)
     with serve(places, port) as server:

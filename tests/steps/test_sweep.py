@@ -141,7 +141,7 @@ def test_the_list_runs_nothing(workbench):
     found = workbench.call_json("sweep", "iris", "--random", "3", "-p", "train.C=log:0.01..10", "--list")
     assert len({one["name"] for one in found["variants"]}) == 3
     assert found == workbench.call_json("sweep", "iris", "--random", "3", "-p", "train.C=log:0.01..10", "--list")
-    assert not (workbench.folder / ".cd4ml").exists()
+    assert not (workbench.folder / ".cd4ml/steps").exists()
 
 
 def test_variants_that_run_at_once_share_the_cores(workbench):
