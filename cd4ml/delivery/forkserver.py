@@ -280,26 +280,26 @@ class Fork:
     """Read what a forked process sends, send it signals, and learn how it ended."""
 
     def __init__(self, connection: socket.socket):
-        self.connection, self.unread, self.pid = connection, b"", 0
+        self.connection, self.parts, self.pid = connection, list[bytes](), 0
 
     def read(self, seconds: float | None = None) -> dict[str, Any] | None:
         """Return the next message, or none if none came in this time; the last is of type "exit".
 
         Its `code` is the exit code, less than 0 for a signal; none if the parent was lost as well.
         """
-        while b"\n" not in self.unread:
+        while b"\n" not in (known := b"".join(self.parts)):
             self.connection.settimeout(seconds)
-            try:
-                part = self.connection.recv(1 << 20)
+            try:  # a Ctrl-C that comes together with a part must not lose it: from one C call into the other
+                self.parts.extend(map(self.connection.recv, (1 << 20,)))
             except (TimeoutError, BlockingIOError):
                 return None
             except ConnectionResetError:
-                part = b""
-            if not part:
+                self.parts.append(b"")
+            if not self.parts[-1]:
                 return {"type": "exit", "code": None, "memory": 0}
-            self.unread += part
-        line, _, self.unread = self.unread.partition(b"\n")
-        return json.loads(line)
+        line, _, rest = known.partition(b"\n")
+        message, self.parts = json.loads(line), [rest]
+        return message
 
     def send_signal(self, number: int) -> None:
         """Send the process and those that it started the signal `number`."""

@@ -158,9 +158,11 @@ def _hear_last_words(fork: Fork) -> Iterator[dict[str, Any]]:
     until = time.monotonic() + GRACE
     while (left := until - time.monotonic()) > 0:
         message = fork.read(left)
-        if message is None or message["type"] in ("end", "exit"):
+        if message is None or message["type"] == "exit":
             return
         yield message
+        if message["type"] == "end" and message["content"]["status"] == "error":
+            return  # ends of cells before, which nobody had read yet, are good ones
 
 # %% ../../nbs/delivery/44_kernels.ipynb #78d146d8
 def explain_exit(code: int | None, stderr: IO[bytes] | None = None) -> str:

@@ -175,7 +175,8 @@ def test_a_run_knows_its_secrets_and_keeps_none(bench, way):
 
 
 def test_an_interrupted_notebook_keeps_none(bench):
-    bench.edit_notebook("train", replace_cell("import time; print(token, flush=True); open('on', 'w').close(); time.sleep(60)"))
+    code = "import time; print(token, flush=True); open('on', 'w').close(); time.sleep(60)"
+    bench.edit_notebook("train", replace_cell(code))
     process = bench.start("run", "iris")
     wait_until(lambda: list(bench.folder.glob(".cd4ml/steps/*.draft/on")), "the cell")
     process.send_signal(signal.SIGINT)

@@ -12,7 +12,7 @@ from waiting import wait_until
 
 from cd4ml.base.errors import StepError
 from cd4ml.delivery import execution as module
-from cd4ml.delivery.execution import Work, choose_way, execute_notebook
+from cd4ml.delivery.execution import Work, choose_way, execute_notebook, plan_cells
 from cd4ml.delivery.kernels import Execution, Way
 from cd4ml.delivery.notebooks import read_notebook, write_notebook
 
@@ -123,6 +123,20 @@ def test_ctrl_c_stops_the_notebook_and_keeps_what_it_showed(tmp_path: Path, way:
     shown = read_shown(folder)
     assert shown[0] == "one\n"
     assert shown[1].startswith("two")
+
+
+def test_what_nobody_had_read_before_ctrl_c_is_heard_all_the_same(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    sources = ["1 + 1", f"print('two', flush=True)\nopen({str(mark)!r}, 'w').close()\nimport time; time.sleep(60)"]
+    notebook = read_notebook(make_notebook(tmp_path, *sources))
+    messages = plan_cells(notebook, tmp_path, Execution("cells")).follow()
+    heard = [next(messages)]
+    wait_until(mark.exists, "the second cell")  # the end of the first is not read yet
+    heard.append(messages.throw(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        heard += messages  # up to where it raises
+    assert list(dict.fromkeys((one["cell"], one["type"]) for one in heard)) == [
+        (0, "start"), (0, "execute_result"), (0, "end"), (1, "start"), (1, "stream"), (1, "error"), (1, "end")]
 
 
 def test_where_nothing_can_be_forked_ordinary_kernels_do(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
