@@ -80,11 +80,10 @@ def show_releases(settings: "Settings", problem: str, at: str, as_json: bool) ->
     from cd4ml.base.store import Store
     from cd4ml.delivery.history import find_champion
     from cd4ml.delivery.promotion import find_fault
-    from cd4ml.delivery.release import find_lost, survey_releases
+    from cd4ml.delivery.release import survey_champion
 
     store = Store(settings.release_store)
-    champion, (found, damaged) = find_champion(store, problem), survey_releases(store, problem)
-    damaged |= find_lost(store, problem, [*damaged, *(one.version for one in found)])
+    champion, (found, damaged) = find_champion(store, problem), survey_champion(store, problem)
     faults = [fault for fault in (find_fault(settings, problem), *(f"{error.what}: {error.where}" for error in
                                                                    damaged.values())) if fault]
     rows = [{"version": one.version, "champion": one.version == champion, "decision": one.decision,

@@ -24,7 +24,7 @@ from .ledger import list_holdouts, list_uses
 from .promotion import mirror_registry
 from .provenance import read_lock
 from .history import find_champion
-from .release import find_lost, survey_releases, verify_release
+from .release import survey_champion, verify_release
 from .tracking import connect_mlflow
 from ..model.problem import find_problem, list_problems
 
@@ -137,8 +137,8 @@ def _examine_problem(settings: Settings, name: str) -> Iterator[str]:
     for dataset in problem.datasets:
         verify_file(dataset, settings.root)
     yield f"{len(problem.datasets)} datasets as recorded"
-    releases, damaged = survey_releases(store, name)
-    for error in (damaged | find_lost(store, name, [*damaged, *(one.version for one in releases)])).values():
+    releases, damaged = survey_champion(store, name)
+    for error in damaged.values():
         raise error
     for release in releases:
         verify_release(store, release)

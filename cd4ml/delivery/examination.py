@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ..base.errors import ReleaseError, SettingsError
 from ..base.store import Store
-from .release import find_faults, find_lost, read_release, read_signature, survey_releases
+from .release import find_faults, read_release, read_signature, survey_champion
 from .signature import KEY, explain_signature, judge_signature, read_key, sign_manifest
 
 # %% ../../nbs/delivery/99_examination.ipynb #15e69722
@@ -38,7 +38,7 @@ def examine_release(store: Store, problem: str, version: int) -> Examination:
     try:
         release = read_release(store, problem, version)
     except ReleaseError:
-        if (fault := _find_damaged(store, problem)[1].get(version)) is None:
+        if (fault := survey_champion(store, problem)[1].get(version)) is None:
             raise
         words = f"{fault.what}: {fault.got}" if fault.got else fault.what
         return Examination(problem, version, 0, "unchecked", {"manifest.json": words})
@@ -50,14 +50,8 @@ def examine_release(store: Store, problem: str, version: int) -> Examination:
 
 def examine_all(store: Store, problem: str) -> list[Examination]:
     """Return what is wrong with each release of `problem`, oldest first; unfinished bundles are no releases."""
-    versions, damaged = _find_damaged(store, problem)
-    return [examine_release(store, problem, version) for version in sorted([*versions, *damaged])]
-
-
-def _find_damaged(store: Store, problem: str) -> tuple[list[int], dict[int, ReleaseError]]:
-    found, damaged = survey_releases(store, problem)
-    versions = [one.version for one in found]
-    return versions, damaged | find_lost(store, problem, [*versions, *damaged])
+    found, damaged = survey_champion(store, problem)
+    return [examine_release(store, problem, version) for version in sorted([*(one.version for one in found), *damaged])]
 
 # %% ../../nbs/delivery/99_examination.ipynb #1daaa1ae
 def sign_release(store: Store, problem: str, version: int) -> None:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CLAIM', 'LATER', 'SERVING', 'ORIGINAL', 'Bundle', 'write_bundle', 'write_claim', 'write_serving_lock',
-           'read_key_to_sign', 'survey_releases', 'find_lost', 'list_releases', 'read_release', 'read_file',
+           'read_key_to_sign', 'survey_releases', 'survey_champion', 'list_releases', 'read_release', 'read_file',
            'find_faults', 'verify_release', 'read_signature', 'find_rival', 'watch_champion', 'read_rival',
            'find_release_of']
 
@@ -14,7 +14,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -232,16 +232,16 @@ def survey_releases(store: Store, problem: str) -> tuple[list[Release], dict[int
     return found, faults
 
 
-def find_lost(store: Store, problem: str, versions: Collection[int]) -> dict[int, ReleaseError]:
-    """Return the champion by its version with what is wrong, if it is none of the `versions` that have a manifest.
+def survey_champion(store: Store, problem: str) -> tuple[list[Release], dict[int, ReleaseError]]:
+    """Return what `survey_releases` does, and the champion among the faults if it has no manifest.
 
     A release without a manifest was never finished; that of the champion can only have been lost.
     """
-    champion = find_champion(store, problem)
-    if champion is None or champion in versions:
-        return {}
-    return {champion: ReleaseError(f"Release {champion} of '{problem}', which is to serve, has lost its manifest",
-                                   where=f"{store.url}/{problem}/{champion}", fix="cd4ml unpack a copy of it")}
+    (found, faults), champion = survey_releases(store, problem), find_champion(store, problem)
+    if champion is not None and champion not in {*faults, *(one.version for one in found)}:
+        faults[champion] = ReleaseError(f"Release {champion} of '{problem}', which is to serve, has lost its manifest",
+                                        where=f"{store.url}/{problem}/{champion}", fix="cd4ml unpack a copy of it")
+    return found, faults
 
 
 def list_releases(store: Store, problem: str) -> list[Release]:
