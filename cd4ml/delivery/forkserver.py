@@ -137,7 +137,6 @@ def _fork(server: _Server, task: Task, connection: socket.socket, files: list[in
         os.setpgid(pid, pid)
     server.children[pid] = connection
     server.selector.register(connection, selectors.EVENT_READ, functools.partial(_obey, server, pid))
-    _send(connection, {"type": "started", "pid": pid})
 
 # %% ../../nbs/delivery/39_forkserver.ipynb #2ce5529f
 def _obey(server: _Server, pid: int, connection: socket.socket) -> None:
@@ -216,6 +215,7 @@ def _run_child(task: Task, connection: socket.socket, files: list[int]) -> None:
     code = 1
     try:
         os.setpgid(0, 0)
+        _send(connection, {"type": "started", "pid": os.getpid()})  # by the child, so that nothing comes before it
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)

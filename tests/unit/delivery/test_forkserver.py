@@ -160,6 +160,19 @@ def test_what_is_wanted_later_is_imported_meanwhile(server: Forkserver, tmp_path
     own.close()
 
 
+def test_a_process_that_is_faster_than_its_parent_is_known_all_the_same(tmp_path: Path,
+                                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cd4ml_slow.py").write_text("import os, time\nfork = os.fork\ndef prepare():\n    os.fork = late\n"
+                                            "def late():\n    pid = fork()\n    time.sleep(0.5 * bool(pid))\n"
+                                            "    return pid\ndef tell(given, send):\n    send({'type': 'told'})\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    server = Forkserver(prepare="cd4ml_slow:prepare")
+    fork = server.fork(Task("cd4ml_slow:tell", {}, str(tmp_path), dict(os.environ)))
+    assert fork.pid > 0
+    assert [message["type"] for message in read_all(fork)] == ["told", "exit"]
+    server.close()
+
+
 def test_a_parent_that_has_threads_in_spite_of_all_is_refused(tmp_path: Path,
                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cd4ml_unsafe.py").write_text("import threading, time\ndef prepare():\n    "
