@@ -29,7 +29,7 @@ from ..base.store import Store
 from ..delivery.history import find_champion
 from ..delivery.release import read_release
 from ..model.problem import find_problem
-from .bodies import Bodies, Receive
+from .bodies import Bodies, Receive, drop_rest
 from .challenger import describe_trial
 from .form import Face, describe_fields, write_docs, write_form
 from .invocations import list_scores, read_invocation
@@ -69,7 +69,7 @@ def explain_error(service: Service, error: Exception) -> tuple[int, dict[str, st
         log.error("%s", error, exc_info=None if isinstance(error, Cd4mlError) else error)
     if status == 401:
         headers["WWW-Authenticate"] = "X-API-Key"
-    if status == 408:  # what may come after all is not read
+    if status in (408, 413):  # what may come after all is not read
         headers["Connection"] = "close"
     if status in (429, 503):
         wait = error.retry_seconds if isinstance(error, OverloadError) else 5.0
@@ -116,7 +116,7 @@ async def _reply(gate: Gate, reply: "Reply", scope: Any, receive: Receive) -> tu
     service = gate.service
     try:
         kind, key = _read_headers(scope["headers"])
-        service.admission.greet(key)
+        await _greet(service, key, receive)
         if (body := await gate.bodies.read(receive)) is None:  # the client is gone
             return 0, {}, b""
         with service.admission.admit():
@@ -125,13 +125,21 @@ async def _reply(gate: Gate, reply: "Reply", scope: Any, receive: Receive) -> tu
         return explain_error(service, error)
 
 
+async def _greet(service: Service, key: bytes, receive: Receive) -> None:
+    try:
+        service.admission.greet(key)
+    except RequestError:
+        await drop_rest(receive)
+        raise
+
+
 async def _send(send: Send, status: int, more: Mapping[str, str], told: bytes) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(told)).encode())]
     headers += [(name.lower().encode(), value.encode()) for name, value in more.items()]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": told})
 
-
+# %% ../../nbs/production/46_serving.ipynb #71b26720
 def tell_live(service: Service) -> tuple[int, dict[str, Any]]:
     """Return the status and words of a process that answers."""
     return 200, {"status": "live"}

@@ -84,9 +84,7 @@ def test_ten_times_the_load_is_refused_in_words_loses_nothing_and_is_over_when_i
         assert one["unclear"] == one["lost"] == one["late"] == 0, counted
         assert one["answered"] > 0, counted
     assert before["refused"] == after["refused"] == 0, counted
-    assert during["refused"] > 0, counted
-    asked = (during["answered"] + during["refused"]) / during["seconds"]
-    assert asked >= 10 * before["answered"] / before["seconds"], counted  # or it was no flood
+    assert during["refused"] >= 9 * during["answered"], counted  # or it was not ten times what it takes
     assert {reason for _, told in seen for reason in told["reasons"]} <= {"it has as many requests as it takes"}
     ids = load.answered.read_text().split()
     assert len(ids) == len(set(ids)) == sum(one["answered"] for one in counted.values())

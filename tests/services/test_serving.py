@@ -246,6 +246,9 @@ def test_a_key_is_asked_for_when_there_is_one(tmp_path: Path, models: list, rows
             key = "zweiter-schlüssel".encode().decode("latin-1")
             assert server.ask(path, body, X_API_Key=key)[0] == 200
         assert server.ask("/health/ready")[0] == 200
+        for _ in range(10):  # whoever is refused while still sending reads why, instead of losing the connection
+            assert server.ask("/predict", b" " * (40 * 2**20), X_API_Key="wrong")[0] == 401
+            assert server.ask("/predict", b" " * (40 * 2**20), X_API_Key="first")[0] == 413
 
 
 def test_no_server_beyond_this_machine_without_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

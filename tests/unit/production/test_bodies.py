@@ -45,10 +45,28 @@ def test_a_body_is_whole_however_it_comes() -> None:
     assert (bodies.held, bodies.coming) == (0, {})
 
 
-def test_what_stops_is_too_late_and_what_is_too_large_is_not_awaited() -> None:
+def test_what_stops_is_too_late_and_what_is_too_large_is_not_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DROP_SECONDS", 0.1)
     assert read_status(Bodies(1000, 0.1), send_parts(is_whole=False)) == 408
     assert read_status(Bodies(1000, 0.1), send_parts(b"[1", is_whole=False)) == 408
     assert read_status(Bodies(5, 60), send_parts(b"[1, ", b"2, ", is_whole=False)) == 413
+
+
+def test_what_is_too_large_is_read_and_forgotten_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_DROPPED", 30)
+    taken = list[int]()
+
+    def count(receive: Callable[[], Any]) -> Callable[[], Any]:
+        async def counted() -> Mapping[str, Any]:
+            message = await receive()
+            taken.append(len(message["body"]))
+            return message
+        return counted
+
+    for parts, read in ((3, 3), (9, 4), (1, 1)):  # ten bytes are over the limit, the rest is dropped
+        taken.clear()
+        assert read_status(Bodies(5, 60), count(send_parts(*[b"1" * 10] * parts, is_whole=True))) == 413
+        assert taken == [10] * read
 
 
 def test_a_drop_now_and_then_wins_no_time_and_bytes_do(monkeypatch: pytest.MonkeyPatch) -> None:
