@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PromoteOption', 'WhyOption', 'OldOption', 'MARKS', 'COLOURS', 'place_order', 'read_clock', 'run', 'deliver',
-           'show_explanations', 'release', 'take_old', 'promote_old', 'write_promoted', 'write_outcome',
-           'write_objections']
+           'show_explanations', 'release', 'take_old', 'refuse_changes', 'find_others', 'promote_old', 'write_promoted',
+           'write_outcome', 'write_objections']
 
 # %% ../../nbs/cli/10_delivery.ipynb #5ab355b1
 import datetime as dt
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..base.errors import Cd4mlError
 from .answer import list_metrics, shorten_path, write_run
 from .console import Progress, get_console, make_table, show_result
 from cd4ml.cli.options import (
@@ -126,14 +127,14 @@ def release(problem: ProblemArgument, params: VariantOption = "default", overrid
 
     wish = Attachments(archive, tag, publish)
     if version is not None:
+        refuse_changes(params, override, force)
         take_old(problem, version, wish, Wish(read_clock(), promote, why), as_json)
         return
     with Progress() as progress:
         order = place_order(problem, params, override, force, progress)
         wish.check(order.settings)
         outcome = release_problem(order, Wish(read_clock(), promote, why))
-    variants = sorted(path.stem for path in (order.settings.root / "params" / problem).glob("*.yaml"))
-    others = [name for name in reversed(variants) if name not in ("default", params)]
+    others = find_others(order.settings, problem, params)
     attached, trouble = attach_release(order.settings, problem, outcome.version, wish)
     if not (trouble and as_json):
         show_result(as_json, outcome.to_dict() | attached, lambda console: write_outcome(console, outcome, others))
@@ -148,7 +149,6 @@ def release(problem: ProblemArgument, params: VariantOption = "default", overrid
 # %% ../../nbs/cli/10_delivery.ipynb #87db91f0
 def take_old(problem: str, version: int, wish: Attachments, move: "Wish", as_json: bool) -> None:
     """Promote release `version`, which is there already, give it what is wished for, and say so."""
-    from cd4ml.base.errors import Cd4mlError
     from cd4ml.base.settings import load_settings
     from cd4ml.base.store import Store
     from cd4ml.delivery.release import read_release
@@ -167,6 +167,19 @@ def take_old(problem: str, version: int, wish: Attachments, move: "Wish", as_jso
         raise trouble
     answer = {"problem": problem, "version": version, **moved, **done}
     show_result(as_json, answer, lambda console: write_attached(console, done))
+
+# %% ../../nbs/cli/10_delivery.ipynb #87db91f1
+def refuse_changes(variant: str, override: list[str] | None, force: bool) -> None:
+    """Raise `Cd4mlError` if a release that is there shall be made of other parameters, or anew."""
+    if variant != "default" or override or force:
+        raise Cd4mlError("A release that is there is taken as it was made", where="--version",
+                         expected="neither --params nor -p nor --force: they are for a new run")
+
+
+def find_others(settings: "Settings", problem: str, variant: str) -> list[str]:
+    """Return the variants of `problem` that are neither `variant` nor the default one, the last one first."""
+    found = sorted((path.stem for path in (settings.root / "params" / problem).glob("*.yaml")), reverse=True)
+    return [name for name in found if name not in ("default", variant)]
 
 # %% ../../nbs/cli/10_delivery.ipynb #a61c07d4
 def promote_old(settings: "Settings", problem: str, version: int, move: "Wish") -> dict[str, Any]:

@@ -16,7 +16,7 @@ from .evaluation import Interval, Resampling, Scored, evaluate_predictions
 from .gate import Measured
 from .metrics import find_metric
 from .rules import MEASURES, Rule
-from .slices import cut_slices, evaluate_slices, measure_gap, part_slices
+from .slices import check_slices, cut_slices, evaluate_slices, measure_gap, part_slices
 from .statistic import Metric
 
 if TYPE_CHECKING:
@@ -58,8 +58,9 @@ def measure_rules(rules: Sequence[Rule], case: Case, resampling: Resampling = Re
     """Return what each of `rules` is judged on.
 
     Raises:
-        DataError: a column to slice by is missing.
+        DataError: a column to slice by is missing, whether or not there is a champion to compare with.
     """
+    check_slices(case.rows, [name for rule in rules for name in (*rule.slices, rule.across) if name])
     plain = [rule for rule in rules if rule.metric and not rule.slices and not rule.across]
     chosen = {rule.metric: find_metric(rule.metric, case.scored.task, case.own) for rule in plain}
 

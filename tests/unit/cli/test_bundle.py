@@ -72,6 +72,9 @@ def test_a_finished_release_is_promoted_by_its_number(workbench, packed):
     workbench.call_json("unpack", str(packed))
     said = workbench.call_json("release", "iris", "--version", "1", code=2)
     assert "--promote" in said["expected"]
+    for words in (["--params", "wider"], ["-p", "train.max_iter=3"], ["--force"]):
+        said = workbench.call_json("release", "iris", "--version", "1", "--promote", *words, code=2)
+        assert said["what"] == "A release that is there is taken as it was made"
     code, out, _ = workbench.call("release", "iris", "--version", "1", "--promote", "--why", "see [/docs/why]")
     assert code == 0
     assert out.startswith("promoted:  release 1 is the champion: see [/docs/why]")

@@ -60,9 +60,11 @@ def test_no_champion_passes_and_one_that_cannot_be_asked_does_not(rule):
     assert (result.status, "cannot be asked" in result.reason) == ("inconclusive", True)
 
 
-def test_a_slice_column_that_is_missing_is_an_error_that_names_the_nearest():
+@pytest.mark.parametrize("champion", [True, False])
+@pytest.mark.parametrize("rule", [{"margin": 0.01, "slices": ["plaice"]}, {"at_most": 0.1, "across": "plaice"}])
+def test_a_slice_column_that_is_missing_is_an_error_that_names_the_nearest(champion, rule):
     with pytest.raises(DataError, match="Did you mean 'place'"):
-        judge(make_case(), metric="roc_auc", margin=0.01, slices=["plaice"])
+        judge(make_case(champion=champion), metric="roc_auc", **rule)
 
 
 def test_a_holdout_with_one_class_is_inconclusive_not_a_pass():
