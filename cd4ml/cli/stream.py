@@ -69,11 +69,13 @@ def print_document(settings: "Settings", problem: "Problem", broker: str, wiring
 def answer_broker(settings: "Settings", problem: "Problem", broker: str, wiring: "Wiring") -> None:
     """Answer the messages of a broker until interrupted, and say so."""
     from cd4ml.production.brokers import Address, answer_stream
+    from cd4ml.production.limits import open_log
     from cd4ml.production.stream import StreamService
 
     def announce(address: Address) -> None:
         get_console(stderr=True).print(f"answering {wiring.questions} at {address.shown} · Ctrl-C ends")
 
+    open_log()
     answer_stream(StreamService(settings, problem.name), broker, wiring, announce)
 
 # %% ../../nbs/cli/21_stream.ipynb #cd4d95a2

@@ -91,7 +91,7 @@ def test_a_person_asks_the_model(browser, address, width, scheme):
     page.get_by_role("button", name="Predict").click()
     page.get_by_text("warm: true").wait_for()
     assert page.locator("[aria-invalid=true]").count() == 0
-    assert "probability of True" in page.locator("#answer").inner_text()
+    assert "probability of true" in page.locator("#answer").inner_text()
     assert "Release 1 · prediction" in page.locator("#answer").inner_text()
     with page.expect_popup() as popup:
         page.get_by_role("link", name="report").click()
