@@ -8,6 +8,7 @@ __all__ = ['ID_HEADERS', 'CORRELATION', 'find_header', 'find_message_id', 'name_
            'write_dead_letter', 'ask_by_message']
 
 # %% ../../nbs/production/60_stream.ipynb #4b279990
+import asyncio
 import base64
 import datetime as dt
 import itertools
@@ -24,9 +25,11 @@ from ..base.settings import Settings
 from ..base.store import Store
 from ..model.problem import Task
 from .champion import Champion, ChampionWatch
+from .journal import Journal
 from .parts import select_ids
 from .places import Address, locate_ids
-from .predictions import Prediction, PredictionLog, find_log, recall_predictions
+from .lines import make_line
+from .predictions import Prediction, PredictionLog, find_log, make_row, recall_predictions
 from .requests import KEY, Asked, Feature, RequestError, list_features, read_asked
 from .rounds import answer_rows
 from .wire import write_request
@@ -89,6 +92,7 @@ class StreamService:
         self.problem, self.options = problem, options or StreamOptions()
         self.watch = ChampionWatch(Store(settings.release_store), problem)
         self.log = PredictionLog(find_log(settings.prediction_log))
+        self.journal = Journal(self.log)
         self._thread = threading.Thread(target=self.watch.follow, args=(self.options.poll_seconds,), daemon=True)
 
     def __enter__(self) -> "StreamService":
@@ -99,16 +103,18 @@ class StreamService:
     def __exit__(self, *_: object) -> None:
         self.watch.stop()
         self._thread.join()
+        self.journal.close()
         self.log.close()
 
-    def answer_message(self, body: bytes, headers: Mapping[str, Any]) -> dict[str, Any]:
+    async def answer_message(self, body: bytes, headers: Mapping[str, Any]) -> dict[str, Any]:
         """Return the answer to a message, after it was logged; to one that was answered before, the same as then."""
         message_id = find_message_id(body, headers)
-        known = self._recall(message_id)
+        known = await asyncio.to_thread(self._recall, message_id)
         try:
-            known = known or self._answer(body, message_id)
+            known = known or await self._answer(body, message_id)
         except StoreError:
-            if not (known := self._recall(message_id)):  # unless another consumer has just logged the same message
+            known = await asyncio.to_thread(self._recall, message_id)
+            if not known:  # unless another consumer has just logged the same message
                 raise
         return {"problem": self.problem, "release": next(iter(known.values()))[0], "request_id": message_id[:28],
                 "message_id": name_message(headers),
@@ -117,17 +123,21 @@ class StreamService:
     def _recall(self, message_id: str) -> dict[str, tuple[int, dict[str, Any]]]:
         return recall_message(self.log.path, self.problem, message_id)
 
-    def _answer(self, body: bytes, message_id: str) -> dict[str, tuple[int, dict[str, Any]]]:
-        began, at = time.perf_counter(), self.options.clock()
-        champion = find_serving(self.watch)
-        rows, keys = read_message(body, champion.features, self.options)
-        answers = answer_rows(champion.model, champion.features, cast(Task, champion.release.task), rows)
-        release, seconds = champion.release.version, time.perf_counter() - began
-        told = zip(champion.hide_rows(rows), answers, keys or [""] * len(rows), strict=True)
-        logged = [Prediction(make_prediction_id(self.problem, message_id, number), message_id[:28], at, self.problem,
-                             release, row, answer, seconds, key) for number, (row, answer, key) in enumerate(told)]
-        self.log.append(logged)
-        return {one.prediction_id: (release, name_row(one.answer, one.key)) for one in logged}
+    async def _answer(self, body: bytes, message_id: str) -> dict[str, tuple[int, dict[str, Any]]]:
+        made = await asyncio.to_thread(_predict, self, body, message_id)
+        await self.journal.append([make_line(make_row(one)) for one in made])
+        return {one.prediction_id: (one.release, name_row(one.answer, one.key)) for one in made}
+
+# %% ../../nbs/production/60_stream.ipynb #6037281d
+def _predict(service: StreamService, body: bytes, message_id: str) -> list[Prediction]:
+    began, at = time.perf_counter(), service.options.clock()
+    champion = find_serving(service.watch)
+    rows, keys = read_message(body, champion.features, service.options)
+    answers = answer_rows(champion.model, champion.features, cast(Task, champion.release.task), rows)
+    release, seconds = champion.release.version, time.perf_counter() - began
+    told = zip(champion.hide_rows(rows), answers, keys or [""] * len(rows), strict=True)
+    return [Prediction(make_prediction_id(service.problem, message_id, number), message_id[:28], at, service.problem,
+                       release, row, answer, seconds, key) for number, (row, answer, key) in enumerate(told)]
 
 # %% ../../nbs/production/60_stream.ipynb #baa30daf
 def find_serving(watch: ChampionWatch) -> Champion:

@@ -1,5 +1,6 @@
 """What is personal is in no file of the log, whichever way a row came; without the key nobody serves."""
 
+import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -64,7 +65,7 @@ def test_the_values_are_nowhere_in_the_files_of_the_log(settings: Settings) -> N
         assert b"masked:" in read_files(settings)
         assert not any(secret in read_files(settings) for secret in (b"Lovelace", b"555-0199", b"phone"))
     with StreamService(settings, "toy") as service:
-        service.answer_message(json.dumps({"rows": ROWS}).encode(), {})
+        asyncio.run(service.answer_message(json.dumps({"rows": ROWS}).encode(), {}))
         assert not any(secret in read_files(settings) for secret in (b"Lovelace", b"555-0199", b"phone"))
     df = read_predictions(settings.prediction_log, "toy")
     assert len(df) == 9

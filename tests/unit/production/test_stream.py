@@ -1,7 +1,11 @@
+import asyncio
 import json
 import sqlite3
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +19,7 @@ from cd4ml.base.store import Store
 from cd4ml.delivery.history import Event, add_event
 from cd4ml.delivery.manifest import Release
 from cd4ml.model.training import dump_model
-from cd4ml.production.predictions import summarise_log
+from cd4ml.production.predictions import PredictionLog, summarise_log
 from cd4ml.production.requests import Fault, RequestError
 from cd4ml.production.stream import (
     StreamOptions,
@@ -49,14 +53,18 @@ def promote(settings: Settings, version: int) -> None:
               lambda number, old: Event(number, "promote", version, old, "", "ada", "", "ci"))
 
 
+def ask(service: StreamService, body: bytes, headers: Mapping[str, Any]) -> dict[str, Any]:
+    return asyncio.run(service.answer_message(body, headers))
+
+
 def test_a_question_that_comes_again_gets_its_answer_though_another_release_serves(settings: Settings) -> None:
     promote(settings, 1)
     with StreamService(settings, "flights") as service:
-        first = service.answer_message(QUESTION, {})
+        first = ask(service, QUESTION, {})
         promote(settings, 2)
         service.watch.refresh()
-        assert service.answer_message(QUESTION, {}) == first
-        second = service.answer_message(QUESTION, {"message-id": "b"})
+        assert ask(service, QUESTION, {}) == first
+        second = ask(service, QUESTION, {"message-id": "b"})
     assert (first["release"], second["release"]) == (1, 2)
     assert len(first["predictions"]) == len(second["predictions"]) == 3
     assert not {one["prediction_id"] for one in first["predictions"]} & {
@@ -69,32 +77,54 @@ def test_two_consumers_with_the_same_question_at_once_log_it_once(
     promote(settings, 1)
     with StreamService(settings, "flights") as one, StreamService(settings, "flights") as other:
         message_id = find_message_id(QUESTION, {})
-        first = one.answer_message(QUESTION, {})
+        first = ask(one, QUESTION, {})
         with pytest.raises(StoreError):
-            other._answer(QUESTION, message_id)
+            asyncio.run(other._answer(QUESTION, message_id))
         looked = []
         monkeypatch.setattr(other, "_recall", lambda asked: looked.append(asked) or (  # just before the first one wrote
             StreamService._recall(other, asked) if len(looked) > 1 else {}))
-        assert other.answer_message(QUESTION, {}) == first
+        assert ask(other, QUESTION, {}) == first
         assert len(looked) == 2
     assert summarise_log(Path(settings.prediction_log), "flights").count == 3
+
+
+def test_questions_at_once_are_logged_together_and_equal_ones_once(
+        settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    promote(settings, 1)
+    commits, write = list[int](), PredictionLog.write_lines
+
+    def count(log: PredictionLog, lines: Sequence[Any]) -> None:
+        commits.append(len(lines))
+        time.sleep(0.05)  # a slow disk, for which others wait
+        write(log, lines)
+
+    monkeypatch.setattr(PredictionLog, "write_lines", count)
+    with StreamService(settings, "flights") as service:
+        async def ask_many() -> list[dict[str, Any]]:
+            return await asyncio.gather(*(service.answer_message(QUESTION + b" " * (number // 2), {})
+                                          for number in range(24)))
+        told = asyncio.run(ask_many())
+    assert told[::2] == told[1::2]
+    assert len({one["request_id"] for one in told}) == 12
+    assert summarise_log(Path(settings.prediction_log), "flights").count == 36
+    assert max(commits) > 3, "no two questions went to disk together"
 
 
 def test_without_a_champion_a_question_waits(settings: Settings) -> None:
     with StreamService(settings, "flights") as service:
         with pytest.raises(ReleaseError, match="No release"):
-            service.answer_message(QUESTION, {})
+            ask(service, QUESTION, {})
 
 
 def test_what_cannot_be_logged_is_not_answered(settings: Settings) -> None:
     promote(settings, 1)
     with StreamService(settings, "flights") as service:
-        service.answer_message(QUESTION + b" ", {})
+        ask(service, QUESTION + b" ", {})
         (path,) = Path(settings.prediction_log).glob("*-*.db")
         with sqlite3.connect(path) as log:
             log.execute("alter table lines rename to gone")
         with pytest.raises(StoreError):
-            service.answer_message(QUESTION, {})
+            ask(service, QUESTION, {})
 
 
 @pytest.mark.parametrize(("body", "status"), [
@@ -105,7 +135,7 @@ def test_a_message_that_can_never_be_answered_is_a_dead_letter_with_its_reason(
     promote(settings, 1)
     with StreamService(settings, "flights", StreamOptions(max_bytes=5000)) as service:
         with pytest.raises(RequestError) as caught:
-            service.answer_message(body, {"trace": "t1"})
+            ask(service, body, {"trace": "t1"})
     assert caught.value.status == status
     letter = json.loads(json.dumps(write_dead_letter(body, {"trace": "t1"}, caught.value)))
     assert letter["what"]
@@ -118,9 +148,9 @@ def test_an_answer_names_message_and_rows_as_the_producer_does_also_when_it_come
     rows = X[:3].to_dict("records")
     question = json.dumps({"rows": [{"key": "AA1", **rows[0]}, rows[1], {"key": "AA3", **rows[2]}]}).encode()
     with StreamService(settings, "flights") as service:
-        first = service.answer_message(question, {"Message-Id": b"m\xff"})
-        assert first == service.answer_message(question, {"message-id": b"m\xff"})
-        other = service.answer_message(question, {"correlation_id": "c1"})
+        first = ask(service, question, {"Message-Id": b"m\xff"})
+        assert first == ask(service, question, {"message-id": b"m\xff"})
+        other = ask(service, question, {"correlation_id": "c1"})
     assert (first["message_id"], other["message_id"]) == ("m\\xff", "c1")
     assert [one.get("key") for one in first["predictions"]] == ["AA1", None, "AA3"]
     assert name_message({}) is None
