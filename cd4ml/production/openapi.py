@@ -187,7 +187,7 @@ WORDS = {
     "/metrics": "Tell counts and times in the text format of Prometheus.",
     "/health/live": "Tell that the process answers.",
     "/health/ready": "Tell whether it answers (200) or not (503), and what keeps a newer champion from serving.",
-    "/ping": "Tell the same as `/health/ready`, where clients of MLflow's server ask.",
+    "/ping": "Tell the same as /health/ready, where clients of MLflow's server ask.",
 }
 
 
