@@ -33,7 +33,7 @@ from .bodies import Bodies, Receive, drop_rest
 from .challenger import describe_trial
 from .form import Face, describe_fields, write_docs, write_form
 from .invocations import list_scores, read_invocation
-from .limits import Listening, check_listening, open_log, read_keys
+from .limits import Listening, Renewal, check_listening, open_log, read_keys
 from .openapi import write_openapi
 from .requests import Asked, RequestError
 from cd4ml.production.service import (
@@ -370,13 +370,18 @@ def serve_problem(settings: Settings, problem: str, where: Listening = Listening
                                 ws="none", timeout_graceful_shutdown=30, ssl_certfile=where.certificate,
                                 ssl_keyfile=where.private_key)
         with contextlib.suppress(KeyboardInterrupt):
-            _make_server(config, app).run(sockets=[taken])
+            _make_server(config, app, Renewal(where)).run(sockets=[taken])
 
 # %% ../../nbs/production/46_serving.ipynb #bbeb0fb0
-def _make_server(config: "uvicorn.Config", gate: Gate) -> "uvicorn.Server":
+def _make_server(config: "uvicorn.Config", gate: Gate, renewal: Renewal) -> "uvicorn.Server":
     import uvicorn
 
     class Server(uvicorn.Server):
+        async def on_tick(self, counter: int) -> bool:
+            if config.ssl and counter % 20 == 0:  # every two seconds
+                renewal.follow(config.ssl)
+            return await super().on_tick(counter)
+
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             gate.bodies.end()  # it would wait for them as for answers
             await super().shutdown(sockets)

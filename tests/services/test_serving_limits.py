@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from certificate import write_certificate
 from server_process import COMMAND, LISTING, PROBLEM, ROOT, promote, serve, write_release
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression
@@ -81,6 +82,26 @@ def test_tls_rotated_keys_and_a_rate_for_each(tmp_path: Path, store: Store, own_
         time.sleep(1.1)
         told = [ask(address, {"x": 1.0}, key, context)[0] for key in ("old", "new", "other", "")]
         assert told == [401, 200, 200, 401]
+
+
+def test_a_certificate_that_is_renewed_is_used_without_a_stop(
+        tmp_path: Path, store: Store, own_certificate: tuple[Path, Path]) -> None:
+    certificate, private = own_certificate
+    with serve(store, "--certificate", str(certificate), "--private-key", str(private)) as (process, address):
+        first = ssl.create_default_context(cafile=str(certificate))
+        assert ask(address, {"x": 1.0}, "", first)[0] == 200
+        os.replace(certificate, tmp_path / "kept.pem")
+        certificate.write_text("half a cert")
+        while "The certificate that was stays" not in process.stderr.readline():
+            pass
+        assert ask(address, {"x": 1.0}, "", first)[0] == 200
+        for path in write_certificate(tmp_path / "new"):
+            os.replace(path, tmp_path / path.name)  # one after the other, as programs that renew them do
+        while "the certificate was renewed" not in process.stderr.readline():
+            pass
+        assert ask(address, {"x": 1.0}, "", ssl.create_default_context(cafile=str(certificate)))[0] == 200
+        with pytest.raises(OSError, match="certificate verify failed"):
+            ask(address, {"x": 1.0}, "", first)
 
 
 def test_overload_is_refused_in_words_and_over_when_it_is_over(store: Store) -> None:
