@@ -336,6 +336,7 @@ def answer_stream(service: StreamService, url: str, wiring: Wiring,
     address, wiring = read_address(url), replace(wiring, consumer=f"consumer-{secrets.token_hex(4)}")
     make_broker(address, wiring, service.answer_message)  # what cannot be made is told first
     check_reachable(address)
+    LOG.setLevel(logging.WARNING)  # FastStream tells of each of its tasks
 
     async def run() -> None:
         while await answer_group(address, wiring, service.answer_message, announce):
