@@ -14,8 +14,10 @@ from .answer import answer_run
 def start() -> None:
     """Run the program with the words of the process, and end the process with its exit code."""
     words = sys.argv[1:]
-    if words[:1] == ["run"] and answer_run(words[1:]):
-        return
-    from cd4ml.cli.main import main
-
+    try:
+        if words[:1] == ["run"] and answer_run(words[1:]):
+            return
+        from cd4ml.cli.main import main
+    except KeyboardInterrupt:
+        sys.exit(130)  # what a shell expects after Ctrl-C; nothing was begun
     main(words)

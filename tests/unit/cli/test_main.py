@@ -60,3 +60,11 @@ def test_params_tells_the_whole_place_where_each_value_comes_from():
     assert code == 0
     assert "params/flights/wider.yaml:6" in out
     assert "params/flights/default.yaml:6" in out
+
+
+def test_ctrl_c_before_the_command_line_is_there_shows_no_traceback():
+    hasty = ("import sys\nclass Hasty:\n    def find_spec(self, name, *_):\n        if name == 'cd4ml.cli.main':\n"
+             "            raise KeyboardInterrupt\nsys.meta_path.insert(0, Hasty())\n"
+             "from cd4ml.cli.start import start\nstart()\n")
+    done = subprocess.run([sys.executable, "-c", hasty], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "")
