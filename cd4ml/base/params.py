@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TYPES', 'RESERVED', 'Declared', 'read_declared', 'build_schema', 'is_secret', 'write_schema', 'Sourced',
-           'read_variant', 'parse_override', 'Resolved', 'resolve_params']
+           'read_variant', 'list_variants', 'parse_override', 'Resolved', 'resolve_params']
 
 # %% ../../nbs/base/20_params.ipynb #44cf21bd
 import ast
@@ -173,6 +173,11 @@ def read_variant(folder: Path, variant: str, seen: tuple[str, ...] = ()) -> dict
     return values
 
 # %% ../../nbs/base/20_params.ipynb #d1e44807
+def list_variants(folder: Path) -> list[str]:
+    """Return the names of the variants whose files are in `folder`, in order."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
 def _find_variant(folder: Path, variant: str) -> tuple[Path, str]:
     is_path = "/" in variant or variant.endswith((".yaml", ".yml"))
     path = Path(variant) if is_path else folder / f"{variant}.yaml"
@@ -180,9 +185,8 @@ def _find_variant(folder: Path, variant: str) -> tuple[Path, str]:
         path = folder / variant
     label = variant if is_path else f"params/{folder.name}/{variant}.yaml"
     if not path.is_file():
-        known = [file.stem for file in folder.glob("*.yaml")]
         raise ParameterError(f"Unknown variant {variant!r}", where=f"params/{folder.name}",
-                             fix=suggest_name(variant, known))
+                             fix=suggest_name(variant, list_variants(folder)))
     return path, label
 
 # %% ../../nbs/base/20_params.ipynb #5c6eb5b5

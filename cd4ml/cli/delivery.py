@@ -178,8 +178,10 @@ def refuse_changes(variant: str, override: list[str] | None, force: bool) -> Non
 
 def find_others(settings: "Settings", problem: str, variant: str) -> list[str]:
     """Return the variants of `problem` that are neither `variant` nor the default one, the last one first."""
-    found = sorted((path.stem for path in (settings.root / "params" / problem).glob("*.yaml")), reverse=True)
-    return [name for name in found if name not in ("default", variant)]
+    from cd4ml.base.params import list_variants
+
+    found = list_variants(settings.root / "params" / problem)
+    return [name for name in reversed(found) if name not in ("default", variant)]
 
 # %% ../../nbs/cli/10_delivery.ipynb #a61c07d4
 def promote_old(settings: "Settings", problem: str, version: int, move: "Wish") -> dict[str, Any]:

@@ -36,15 +36,16 @@ def read_problem(context: typer.Context) -> str:
 
 def complete_variant(context: typer.Context, incomplete: str) -> list[str]:
     """Return the variants of the problem on the command line that start with `incomplete`."""
+    from cd4ml.base.params import list_variants
     from cd4ml.base.settings import load_settings
 
     try:
         folder = load_settings().root / "params" / read_problem(context)
-        return sorted(path.stem for path in folder.glob("*.yaml") if path.stem.startswith(incomplete))
+        return [name for name in list_variants(folder) if name.startswith(incomplete)]
     except Cd4mlError:
         return []
 
-
+# %% ../../nbs/cli/03_options.ipynb #19664751
 def complete_run(context: typer.Context, incomplete: str) -> list[str]:
     """Return the runs of the problem on the command line that start with `incomplete`, the latest first."""
     from cd4ml.base.settings import load_settings

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OWN_COLUMNS', 'Role', 'LogRow', 'Prediction', 'make_id', 'name_request', 'name_first', 'check_names', 'find_log',
-           'PredictionLog', 'make_row', 'to_milliseconds', 'LogSummary', 'summarise_log', 'to_datetime',
+           'PredictionLog', 'make_lines', 'make_row', 'to_milliseconds', 'LogSummary', 'summarise_log', 'to_datetime',
            'find_unlogged', 'read_predictions', 'make_log_frame', 'recall_predictions', 'batch_ids', 'recall_keys',
            'read_after']
 
@@ -98,7 +98,7 @@ class PredictionLog:
 
     def append(self, predictions: Sequence[Prediction]) -> None:
         """Write `predictions`, all or none of them; they are on disk when this returns."""
-        self.write([make_row(one) for one in predictions])
+        self.write_lines(make_lines(predictions))
 
     def write(self, rows: Sequence[LogRow]) -> None:
         """Write `rows`, all or none of them; they are on disk when this returns."""
@@ -114,6 +114,11 @@ class PredictionLog:
         self.store.close()
 
 # %% ../../nbs/production/13_predictions.ipynb #bf30b235
+def make_lines(predictions: Iterable[Prediction]) -> list[Line]:
+    """Return `predictions` as lines of the log, one each; raise `ValueError` as `make_row` does."""
+    return [make_line(make_row(one)) for one in predictions]
+
+
 def make_row(one: Prediction) -> LogRow:
     """Return `one` as the log keeps it; raise `ValueError` if it holds a number that JSON cannot say."""
     return (one.prediction_id, one.request_id, to_milliseconds(one.at), one.problem, one.release,

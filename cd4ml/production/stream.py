@@ -28,8 +28,7 @@ from .champion import Champion, ChampionWatch
 from .journal import Journal
 from .parts import select_ids
 from .places import Address, locate_ids
-from .lines import make_line
-from .predictions import Prediction, PredictionLog, find_log, make_row, recall_predictions
+from .predictions import Prediction, PredictionLog, find_log, make_lines, recall_predictions
 from .requests import KEY, Asked, Feature, RequestError, list_features, read_asked
 from .rounds import answer_rows
 from .wire import write_request
@@ -125,7 +124,7 @@ class StreamService:
 
     async def _answer(self, body: bytes, message_id: str) -> dict[str, tuple[int, dict[str, Any]]]:
         made = await asyncio.to_thread(_predict, self, body, message_id)
-        await self.journal.append([make_line(make_row(one)) for one in made])
+        await self.journal.append(make_lines(made))
         return {one.prediction_id: (one.release, name_row(one.answer, one.key)) for one in made}
 
 # %% ../../nbs/production/60_stream.ipynb #6037281d
